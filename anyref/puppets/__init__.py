@@ -1,0 +1,1 @@
+"""The embedded models: Wan's architecture at toy size, trained on the puppet world from nothing."""

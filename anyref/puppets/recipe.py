@@ -1,0 +1,365 @@
+"""The recipe: every embedded model from nothing, in five stages, each resumable at any step.
+
+autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref. Each stage reads what the ones before it
+wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are frozen once trained, as Wan's are. Budgets
+differ in numbers only; the seed and the world are the same.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
+
+from anyref.encoders import Encoders
+from anyref.latents import VideoShape
+from anyref.methods import Method
+from anyref.methods.magref import MagrefMethod
+from anyref.puppets import autoencoder, image_encoder, models
+from anyref.puppets.backbones import ImageToVideo, TextToVideo
+from anyref.sampling import SamplingDefaults
+from anyref.training import data
+from anyref.training.flow import FlowConfig
+from anyref.training.loop import FitConfig
+from anyref.training.optimizers import OptimizerConfig
+from anyref.training.trainer import TrainConfig, train
+from anyref.transformer import AnyRefTransformer
+from anyref.worlds import PuppetWorld
+
+Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref"]
+STAGES: tuple[Stage, ...] = ("autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref")
+DEFAULTS: dict[str, object] = {
+    "height": models.HEIGHT,
+    "width": models.WIDTH,
+    "num_frames": models.NUM_FRAMES,
+    "fps": models.FPS,
+    "num_inference_steps": 25,
+    "shift": 3.0,
+    "guidance_scale": 2.5,
+    "solver": "unipc",
+    "sigmas": "linear",
+    "negative_prompt": "",
+}
+ANCHOR_STRENGTH = 1.0
+"""alpha of MAGREF's eq. 6 for the embedded weights; the paper does not give it."""
+EXTRA_FRAMES = 4
+"""Everything is trained on the 21 frames that MAGREF samples for 17."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Numbers of one stage."""
+
+    steps: int
+    clips: int = 0
+    batch_size: int = 32
+    muon_learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much each stage trains."""
+
+    parts: dict[Stage, Part]
+    compiled: bool = True
+    batch_scale: int = 1
+    checkpoint_every: int = 100
+
+
+BUDGETS: dict[str, Budget] = {
+    "cpu": Budget(
+        {
+            "autoencoder": Part(1600, muon_learning_rate=6e-3),
+            "image-encoder": Part(400, batch_size=64),
+            "text-to-video": Part(450, clips=4096),
+            "image-to-video": Part(120, clips=768),
+            "magref": Part(950, clips=4096),
+        }
+    ),
+    "cuda": Budget(
+        {
+            "autoencoder": Part(12000),
+            "image-encoder": Part(4000, batch_size=512),
+            "text-to-video": Part(24000, clips=200_000, batch_size=256),
+            "image-to-video": Part(6000, clips=50_000, batch_size=256),
+            "magref": Part(30000, clips=300_000, batch_size=256),
+        },
+        batch_scale=16,
+        checkpoint_every=1000,
+    ),
+    "rehearsal": Budget(
+        {
+            "autoencoder": Part(4),
+            "image-encoder": Part(2, batch_size=8),
+            "text-to-video": Part(2, clips=16, batch_size=4),
+            "image-to-video": Part(2, clips=16, batch_size=4),
+            "magref": Part(2, clips=16, batch_size=4),
+        },
+        compiled=False,
+        checkpoint_every=1,
+    ),
+}
+"""cpu: under three hours on 2 cores. cuda: the full recipe. rehearsal: every line of the recipe in a minute, for tests; learns nothing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `make puppets` runs."""
+
+    output: Path = Path("outputs/puppets")
+    """Run folders, caches and weights."""
+    budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
+    stages: tuple[Stage, ...] = STAGES
+    """Which stages, in order; those whose weights are there are skipped."""
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 2
+    """Processes that encode clips."""
+    height: int = models.HEIGHT
+    width: int = models.WIDTH
+    stop_after: int | None = field(default=None)
+    """Stop each stage, resumably, after this many steps."""
+
+    @property
+    def weights(self) -> Path:
+        """Where the model folders are written."""
+        return self.output / "weights"
+
+    @property
+    def shape(self) -> VideoShape:
+        """What is sampled in training: 17 frames and the canvas."""
+        return VideoShape(models.NUM_FRAMES + EXTRA_FRAMES, self.height, self.width)
+
+    def fit(self, stage: Stage, **optimizer: Any) -> FitConfig:
+        """The loop's configuration for a stage."""
+        budget = BUDGETS[self.budget]
+        part = budget.parts[stage]
+        settings = {
+            "learning_rate": part.learning_rate,
+            "muon_learning_rate": part.muon_learning_rate,
+            "betas": (0.9, 0.99),
+            "schedule": "linear",
+            "warmup_steps": min(20, part.steps // 4),
+        }
+        return FitConfig(
+            output=self.output / stage,
+            num_steps=part.steps,
+            seed=self.seed,
+            optimizer=OptimizerConfig(**(settings | optimizer)),
+            ema_decay=0.998,
+            checkpoint_every=budget.checkpoint_every,
+            validate_every=max(1, part.steps // 4),
+            stop_after=self.stop_after,
+        )
+
+
+def run(recipe: Recipe) -> None:
+    """Run the stages that have not been run."""
+    for stage in recipe.stages:
+        _RUN[stage](recipe)
+
+
+def load_encoders(weights: Path, device: str = "cpu") -> Encoders:
+    """The shared parts of the embedded models, float32, frozen."""
+    shared = weights / "shared"
+    parts: list[nn.Module] = [
+        AutoencoderKLWan.from_pretrained(shared / "vae"),
+        UMT5EncoderModel.from_pretrained(shared / "text_encoder"),
+        CLIPVisionModel.from_pretrained(shared / "image_encoder"),
+    ]
+    for part in parts:
+        part.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+    return Encoders(parts[0], parts[1], AutoTokenizer.from_pretrained(shared / "tokenizer"), parts[2])
+
+
+def _save(model: Any, folder: Path, record: dict[str, Any]) -> None:
+    """bf16 safetensors and the record of the training beside them; `training.json` marks the folder as finished."""
+    model.to("cpu", torch.bfloat16).save_pretrained(folder)
+    (folder / "training.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _finished(folder: Path) -> bool:
+    return (folder / "training.json").exists()
+
+
+def _reached(config: FitConfig) -> bool:
+    found = config.output / "checkpoints" / f"step-{config.num_steps:08d}"
+    return found.exists()
+
+
+def _train_autoencoder(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "vae"
+    if _finished(folder):
+        return
+    vae = models.build_autoencoder()
+    torch.manual_seed(recipe.seed)
+    models.initialise(vae, recipe.seed)
+    config = recipe.fit("autoencoder")
+    budget = BUDGETS[recipe.budget]
+    clip_shape = replace(recipe.shape, num_frames=models.NUM_FRAMES)
+    autoencoder.train(
+        vae.to(recipe.device), config, clip_shape, compiled=recipe.budget == "cuda", batch_scale=budget.batch_scale
+    )
+    if _reached(config):
+        clips, canvases = autoencoder.measure_psnr(vae.eval(), clip_shape, 64, "test")
+        _save(vae, folder, {"recipe": asdict(recipe), "psnr_db": {"clips": clips, "canvases": canvases}})
+
+
+def _train_image_encoder(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "image_encoder"
+    if _finished(folder):
+        return
+    torch.manual_seed(recipe.seed)
+    tower = models.build_image_encoder()
+    models.initialise(tower, recipe.seed + 1)
+    config = recipe.fit("image-encoder", weight_decay=0.05)
+    config = replace(config, optimizer=replace(config.optimizer, muon_learning_rate=None))
+    image_encoder.train(
+        tower.to(recipe.device), config, recipe.shape, BUDGETS[recipe.budget].parts["image-encoder"].batch_size
+    )
+    if _reached(config):
+        _save(tower, folder, {"recipe": asdict(recipe)})
+
+
+def _train_text_to_video(recipe: Recipe) -> None:
+    folder = recipe.weights / "t2v" / "transformer"
+    if _finished(folder):
+        return
+    shared = recipe.weights / "shared"
+    if not (shared / "text_encoder" / "config.json").exists():
+        world = PuppetWorld("train", seed=recipe.seed, height=recipe.height, width=recipe.width, num_frames=1)
+        tokenizer = models.build_tokenizer([world.clip(index).caption for index in range(4000)])
+        tokenizer.save_pretrained(shared / "tokenizer")
+        text_encoder = models.build_text_encoder(tokenizer)
+        models.initialise(text_encoder, recipe.seed + 2)
+        text_encoder.save_pretrained(shared / "text_encoder")
+    transformer = models.build_transformer(image_to_video=False)
+    models.initialise(transformer, recipe.seed + 3)
+    encoders = load_encoders(recipe.weights, recipe.device)
+    method = TextToVideo(SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    config = _train_stage(recipe, "text-to-video", method, encoders, transformer, train_text_encoder=True)
+    if _reached(config.fit):
+        _save(encoders.text_encoder, shared / "text_encoder", {"recipe": asdict(recipe)})
+        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+
+
+def _train_image_to_video(recipe: Recipe) -> None:
+    folder = recipe.weights / "i2v" / "transformer"
+    if _finished(folder):
+        return
+    narrow = AnyRefTransformer.from_pretrained(recipe.weights / "t2v" / "transformer", dtype=torch.float32)
+    transformer = models.build_transformer(image_to_video=True)
+    models.initialise(transformer, recipe.seed + 4)
+    widen(narrow, transformer)
+    method = ImageToVideo(defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    config = _train_stage(recipe, "image-to-video", method, load_encoders(recipe.weights, recipe.device), transformer)
+    if _reached(config.fit):
+        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+        models.write_model_folder(recipe.weights / "i2v", "magref", 0.0, DEFAULTS)
+
+
+def _train_magref(recipe: Recipe) -> None:
+    folder = recipe.weights / "magref" / "transformer"
+    if _finished(folder):
+        return
+    transformer = AnyRefTransformer.from_pretrained(
+        recipe.weights / "i2v" / "transformer", dtype=torch.float32
+    )
+    method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    config = _train_stage(recipe, "magref", method, load_encoders(recipe.weights, recipe.device), transformer)
+    if _reached(config.fit):
+        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+        models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, DEFAULTS)
+
+
+@torch.no_grad()
+def widen(narrow: AnyRefTransformer, wide: AnyRefTransformer) -> None:
+    """Give an I2V transformer the weights of a T2V one: the new input channels start at zero, and so do the image values."""
+    state = narrow.state_dict()
+    for name, parameter in wide.named_parameters():
+        if name == "patch_embedding.weight":
+            parameter.zero_()
+            parameter[:, : narrow.config.in_channels] = state[name]
+        elif name in state:
+            parameter.copy_(state[name])
+        elif "add_v_proj" in name:
+            parameter.zero_()
+
+
+_RUN: dict[Stage, Callable[[Recipe], None]] = {
+    "autoencoder": _train_autoencoder,
+    "image-encoder": _train_image_encoder,
+    "text-to-video": _train_text_to_video,
+    "image-to-video": _train_image_to_video,
+    "magref": _train_magref,
+}
+
+
+def _train_stage(
+    recipe: Recipe,
+    stage: Stage,
+    method: Method,
+    encoders: Encoders,
+    transformer: AnyRefTransformer,
+    *,
+    train_text_encoder: bool = False,
+) -> TrainConfig:
+    budget = BUDGETS[recipe.budget]
+    part = budget.parts[stage]
+    config = TrainConfig(
+        fit=recipe.fit(stage),
+        flow=FlowConfig(shift=2.0, foreground_weight=2.0),
+        batch_size=part.batch_size,
+        compile=budget.compiled,
+    )
+    examples = prepare_examples(recipe, method, "train", part.clips, recipe.output / "cache" / stage)
+    validation = prepare_examples(
+        recipe, method, "validation", min(128, part.clips), recipe.output / "cache" / f"{stage}-validation"
+    )
+    train(
+        transformer.to(recipe.device),
+        method,
+        encoders,
+        examples,
+        recipe.shape,
+        config,
+        train_text_encoder=train_text_encoder,
+        validation=validation,
+    )
+    return config
+
+
+def prepare_examples(
+    recipe: Recipe, method: Method, split: Literal["train", "validation", "test"], count: int, folder: Path
+) -> list[data.Example]:
+    """Clips of the world, encoded for a method and kept in `folder`."""
+    make = partial(_make_encode, recipe.weights, recipe.shape, method, split, recipe.seed)
+    data.build_cache(folder, count, make, recipe.workers)
+    return data.load_cache(folder, count)
+
+
+def _make_encode(
+    weights: Path, shape: VideoShape, method: Method, split: Literal["train", "validation", "test"], seed: int
+) -> Callable[[Sequence[int]], list[data.Example]]:
+    encoders = load_encoders(weights)
+    encoders = replace(encoders, vae=autoencoder.WholeClipEncoder(encoders.vae))
+    # MAGREF's target begins with the canvas, so its clips are one frame shorter.
+    canvas = type(method) is MagrefMethod
+    world = PuppetWorld(
+        split, seed=seed, height=shape.height, width=shape.width, num_frames=shape.num_frames - int(canvas)
+    )
+
+    def encode(indices: Sequence[int]) -> list[data.Example]:
+        samples = [world.clip(index) for index in indices]
+        rngs = [np.random.default_rng((seed, index)) for index in indices]
+        return data.encode_samples(samples, method, encoders, shape, rngs)
+
+    return encode

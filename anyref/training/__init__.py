@@ -1,0 +1,1 @@
+"""Training: one loop, flow matching, any method."""

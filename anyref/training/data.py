@@ -1,0 +1,250 @@
+"""Training samples encoded once: target latents, conditioning and caption, in shards on disk.
+
+Encoders are frozen in training, so what they give is computed once per sample and kept (bf16). A shard is a pure function of its index and the
+configuration; building goes on where it was interrupted. Drawing a batch is a pure function of (seed, step).
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from anyref.conditioning import Anchors, Conditioning, concatenate
+from anyref.encoders import Encoders
+from anyref.latents import SPATIAL_STRIDE, TEMPORAL_STRIDE, VideoShape
+from anyref.methods import Method
+from anyref.samples import Sample
+
+SHARD = 128
+
+
+class Source(Protocol):
+    """Where samples come from: a world, or a curated set."""
+
+    def __call__(self, index: int) -> Sample:
+        """The sample of this index, always the same."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sample as the trainer needs it: `latents_CTHW` normalised, the conditioning of batch 1, `weight_THW` True on subjects."""
+
+    latents_CTHW: Tensor
+    conditioning: Conditioning
+    caption: str
+    weight_THW: Tensor
+
+
+Encode = Callable[[Sequence[int]], list[Example]]
+"""Sample indices to examples."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples side by side, on the CPU."""
+
+    latents_BCTHW: Tensor
+    conditioning: Conditioning
+    captions: tuple[str, ...]
+    weight_BTHW: Tensor
+
+
+def encode_samples(
+    samples: Sequence[Sample],
+    method: Method,
+    encoders: Encoders,
+    shape: VideoShape,
+    rngs: Sequence[np.random.Generator],
+) -> list[Example]:
+    """Encode samples with references drawn by the method. `shape` is the sampled shape (with MAGREF's canvas frame)."""
+    references = [method.training_references(sample, rng) for sample, rng in zip(samples, rngs, strict=True)]
+    targets = [
+        method.training_video(sample.frames_FYX3, row, shape) for sample, row in zip(samples, references, strict=True)
+    ]
+    video = torch.from_numpy(np.stack(targets)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+    latents = encoders.encode_video(video)
+    examples = []
+    for index, (sample, row) in enumerate(zip(samples, references, strict=True)):
+        conditioning = method.condition([row], [sample.caption], shape, encoders)
+        weight = torch.from_numpy(subject_cells(sample, shape))
+        examples.append(Example(latents[index], conditioning, sample.caption, weight))
+    return examples
+
+
+def subject_cells(sample: Sample, shape: VideoShape) -> NDArray[np.bool_]:
+    """[T, H, W], True where a subject other than the background covers any pixel of the cell; the clip ends with the target."""
+    masks = [subject.masks_FYX for subject in sample.subjects if subject.kind != "background"]
+    frames = np.zeros((shape.num_frames, shape.height, shape.width), dtype=bool)
+    if masks:
+        seen = np.any(masks, axis=0)
+        count = min(len(seen), shape.num_frames)
+        frames[-count:] = seen[-count:]
+    cells = frames.reshape(
+        shape.num_frames, shape.height // SPATIAL_STRIDE, SPATIAL_STRIDE, shape.width // SPATIAL_STRIDE, SPATIAL_STRIDE
+    ).any(axis=(2, 4))
+    later = cells[1:].reshape(-1, TEMPORAL_STRIDE, *cells.shape[1:]).any(axis=1)
+    return np.concatenate([cells[:1], later])
+
+
+def build_cache(
+    folder: Path,
+    count: int,
+    make_encode: Callable[[], Encode],
+    workers: int = 1,
+) -> None:
+    """Write the examples 0 .. count - 1 in shards of 128, skipping those that are there.
+
+    `make_encode()` is called once in each process and must be picklable for more than one worker; workers take whole shards.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [n for n in range(-(-count // SHARD)) if not _shard(folder, n).exists()]
+    if workers > 1 and len(todo) > 1:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (make_encode,)) as pool:
+            writing = pool.map(partial(_write_shard_in_worker, folder, count), todo)
+            for _ in track(writing, f"encoding {count} samples", total=len(todo)):
+                pass
+        return
+    if not todo:
+        return
+    encode = make_encode()
+    for number in track(todo, f"encoding {count} samples"):
+        _write_shard(folder, number, count, encode)
+
+
+_encode_in_worker: Encode
+
+
+def _start_worker(make_encode: Callable[[], Encode]) -> None:
+    global _encode_in_worker  # noqa: PLW0603  one per process, set once when it starts
+    torch.set_num_threads(1)
+    _encode_in_worker = make_encode()
+
+
+def _write_shard_in_worker(folder: Path, count: int, number: int) -> None:
+    _write_shard(folder, number, count, _encode_in_worker)
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.pt"
+
+
+def _write_shard(folder: Path, number: int, count: int, encode: Encode) -> None:
+    indices = range(number * SHARD, min(count, (number + 1) * SHARD))
+    examples = [example for start in range(0, len(indices), 8) for example in encode(indices[start : start + 8])]
+    unfinished = _shard(folder, number).with_suffix(".unfinished")
+    torch.save([_pack(example) for example in examples], unfinished)
+    os.replace(unfinished, _shard(folder, number))
+
+
+def _pack(example: Example) -> dict[str, Any]:
+    conditioning = example.conditioning
+    assert conditioning.tokens_BLP is None or conditioning.positions_BL3 is not None
+    packed: dict[str, Any] = {
+        "latents": example.latents_CTHW.bfloat16(),
+        "weight": example.weight_THW,
+        "caption": example.caption,
+        "reference_timestep": conditioning.reference_timestep,
+    }
+    for name in ("channels_BCTHW", "tokens_BLP", "context_BSD"):
+        value = getattr(conditioning, name)
+        packed[name] = None if value is None else value.bfloat16()
+    for name in ("positions_BL3", "visible_BL"):
+        packed[name] = getattr(conditioning, name)
+    anchors = conditioning.anchors
+    packed["anchors"] = None if anchors is None else (anchors.region_BRL, anchors.span_BRS, anchors.strength)
+    return packed
+
+
+def _unpack(packed: dict[str, Any]) -> Example:
+    anchors = packed["anchors"]
+    conditioning = Conditioning(
+        channels_BCTHW=packed["channels_BCTHW"],
+        tokens_BLP=packed["tokens_BLP"],
+        positions_BL3=packed["positions_BL3"],
+        visible_BL=packed["visible_BL"],
+        reference_timestep=packed["reference_timestep"],
+        context_BSD=packed["context_BSD"],
+        anchors=None if anchors is None else Anchors(*anchors),
+    )
+    return Example(packed["latents"], conditioning, packed["caption"], packed["weight"])
+
+
+def load_cache(folder: Path, count: int) -> list[Example]:
+    """Examples 0 .. count - 1. Raises ValueError when the cache is not complete."""
+    examples: list[Example] = []
+    for number in range(-(-count // SHARD)):
+        path = _shard(folder, number)
+        if not path.exists():
+            raise ValueError(f"{folder} lacks {path.name}; build the cache again, it goes on where it stopped")
+        examples += [_unpack(packed) for packed in torch.load(path, weights_only=True)]
+    return examples[:count]
+
+
+def collate(examples: Sequence[Example], empty: Conditioning, kept: Sequence[bool], captions: Sequence[str]) -> Batch:
+    """Examples as a batch; where `kept` is False the references are replaced by `empty` (the method's conditioning without any)."""
+    parts = [example.conditioning if keep else empty for example, keep in zip(examples, kept, strict=True)]
+    return Batch(
+        latents_BCTHW=torch.stack([example.latents_CTHW for example in examples]).float(),
+        conditioning=_pad_anchors(concatenate(parts).to("cpu", torch.float32)),
+        captions=tuple(captions),
+        weight_BTHW=torch.stack([example.weight_THW for example in examples]).float(),
+    )
+
+
+def _pad_anchors(conditioning: Conditioning, references: int = 4, tokens: int = 40) -> Conditioning:
+    # Few distinct sizes, or a compiled transformer would be compiled for each.
+    anchors = conditioning.anchors
+    if anchors is None:
+        return conditioning
+    rows = max(0, references - anchors.region_BRL.shape[1])
+    columns = max(0, tokens - anchors.span_BRS.shape[2])
+    return replace(
+        conditioning,
+        anchors=replace(
+            anchors,
+            region_BRL=torch.nn.functional.pad(anchors.region_BRL, (0, 0, 0, rows)),
+            span_BRS=torch.nn.functional.pad(anchors.span_BRS, (0, columns, 0, rows)),
+        ),
+    )
+
+
+def draw_batch(
+    examples: Sequence[Example],
+    empty: Conditioning,
+    batch_size: int,
+    text_dropout: float,
+    reference_dropout: float,
+    rng: np.random.Generator,
+) -> Batch:
+    """A batch drawn with replacement; captions and references are dropped independently with the given probabilities."""
+    chosen = [examples[index] for index in rng.integers(len(examples), size=batch_size)]
+    keep_text = rng.random(batch_size) >= text_dropout
+    keep_references = rng.random(batch_size) >= reference_dropout
+    captions = [example.caption if keep else "" for example, keep in zip(chosen, keep_text, strict=True)]
+    # A dropped caption has no words to anchor a subject with.
+    parts = [
+        example if keep else replace(example, conditioning=replace(example.conditioning, anchors=None))
+        for example, keep in zip(chosen, keep_text, strict=True)
+    ]
+    return collate(parts, empty, keep_references.tolist(), captions)
+
+
+def write_manifest(folder: Path, record: dict[str, Any]) -> None:
+    """Refuse a cache that was built with another configuration; else note this one."""
+    path = folder / "cache.json"
+    text = json.dumps(record, indent=1, sort_keys=True, default=str)
+    if path.exists() and path.read_text() != text:
+        raise ValueError(f"{folder} was built with another configuration; delete it or name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -1,0 +1,156 @@
+"""Train a transformer on encoded samples with flow matching: any method, any backbone, one device.
+
+Enters: a `TrainConfig`. Leaves: a run folder with checkpoints, metrics, contact sheets, and at the end the transformer in diffusers' format.
+The loss is that of MAGREF's Appendix A (Wan's): the mean squared error of the velocity of the video's latents.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from anyref.conditioning import Conditioning, assemble
+from anyref.encoders import Encoders
+from anyref.latents import TextContext, VideoShape
+from anyref.methods import Method
+from anyref.training.data import Batch, Example, collate, draw_batch
+from anyref.training.flow import FlowConfig, add_noise, draw_sigmas, velocity_loss
+from anyref.training.loop import FitConfig, fit
+from anyref.transformer import AnyRefTransformer
+
+TEXT_TOKENS = 40
+"""Text is padded to this many tokens in a batch (longer batches to their own length): a compiled transformer sees one size."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What is trained and how; data and models are handed to `train` separately."""
+
+    fit: FitConfig
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    batch_size: int = 32
+    """Videos a micro-step."""
+    text_dropout: float = 0.1
+    """How often a caption is replaced by the empty one, for guidance."""
+    reference_dropout: float = 0.1
+    """How often all references are left out."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """bfloat16: autocast over float32 weights."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more time."""
+    compile: bool = False
+    """Compile the repeated blocks: faster steps after a minute's wait."""
+
+
+class TextAndTransformer(nn.Module):
+    """What is optimised: the transformer, and the text encoder while that is trained with it."""
+
+    def __init__(self, transformer: AnyRefTransformer, text_encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.text_encoder = text_encoder
+
+
+def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether Muon takes a parameter: weight matrices of the blocks, not embeddings, tables, or the ends of the network."""
+    return parameter.ndim == 2 and (".blocks." in name or ".block." in name) and "relative_attention" not in name
+
+
+def train(
+    transformer: AnyRefTransformer,
+    method: Method,
+    encoders: Encoders,
+    examples: Sequence[Example],
+    shape: VideoShape,
+    config: TrainConfig,
+    *,
+    train_text_encoder: bool = False,
+    validation: Sequence[Example] = (),
+    draw_samples: Callable[[int], None] | None = None,
+) -> None:
+    """Train in place. `shape` is the sampled shape; `draw_samples(step)` writes a contact sheet with the averaged weights."""
+    model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
+    encoders.text_encoder.requires_grad_(train_text_encoder)
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
+    if config.compile:
+        transformer.compile_repeated_blocks()
+    empty = method.condition([[]], None, shape, encoders)
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng((config.fit.seed, step))
+        batch = draw_batch(
+            examples, empty, config.batch_size, config.text_dropout, config.reference_dropout, rng
+        )
+        sigma_B = draw_sigmas(config.flow, config.batch_size, generator)
+        noise_BCTHW = torch.randn(batch.latents_BCTHW.shape, generator=generator)
+        loss_B = batch_loss(transformer, encoders, batch, sigma_B, noise_BCTHW, config)
+        return loss_B.mean(), {}
+
+    def validate(step: int) -> dict[str, float]:
+        if draw_samples is not None:
+            draw_samples(step)
+        if not validation:
+            return {}
+        return {"held_out_loss": held_out_loss(transformer, encoders, empty, validation, config)}
+
+    fit(model, loss, config.fit, is_hidden_matrix, validate)
+
+
+def batch_loss(
+    transformer: AnyRefTransformer,
+    encoders: Encoders,
+    batch: Batch,
+    sigma_B: Tensor,
+    noise_BCTHW: Tensor,
+    config: TrainConfig,
+) -> Tensor:
+    """The loss of each video, [B], at given noise levels and noise."""
+    parameter = next(transformer.parameters())
+    device = parameter.device
+    clean, noise, sigma = (value.to(device) for value in (batch.latents_BCTHW, noise_BCTHW, sigma_B))
+    weight = 1 + config.flow.foreground_weight * batch.weight_BTHW[:, None].to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        text = pad_text(encoders.encode_text(batch.captions), TEXT_TOKENS)
+        conditioning = batch.conditioning.to(device, torch.float32)
+        sequence = assemble(add_noise(clean, noise, sigma), 1000 * sigma, conditioning)
+        velocity = transformer(sequence, encoder_hidden_states=text, return_dict=False)[0]
+    return velocity_loss(velocity, clean, noise, weight)
+
+
+def pad_text(text: TextContext, length: int) -> TextContext:
+    """Add hidden tokens (bias -inf) up to `length`."""
+    missing = length - text.tokens_BSD.shape[1]
+    if missing <= 0 or text.bias_BS is None:
+        return text
+    return TextContext(
+        nn.functional.pad(text.tokens_BSD, (0, 0, 0, missing)),
+        nn.functional.pad(text.bias_BS, (0, missing), value=-math.inf),
+    )
+
+
+@torch.no_grad()
+def held_out_loss(
+    transformer: AnyRefTransformer,
+    encoders: Encoders,
+    empty: Conditioning,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    batch_size: int = 32,
+) -> float:
+    """Mean loss over examples at the same noise and noise levels every time: comparable between runs and between references."""
+
+
+    total = 0.0
+    for start in range(0, len(examples), batch_size):
+        part = examples[start : start + batch_size]
+        batch = collate(part, empty, [True] * len(part), [example.caption for example in part])
+        generator = torch.Generator().manual_seed(start)
+        sigma_B = draw_sigmas(config.flow, len(part), generator)
+        noise = torch.randn(batch.latents_BCTHW.shape, generator=generator)
+        total += float(batch_loss(transformer, encoders, batch, sigma_B, noise, config).sum())
+    return total / len(examples)

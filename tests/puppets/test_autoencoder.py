@@ -1,0 +1,26 @@
+"""Encoding and decoding a clip at once equals the released chunked code."""
+
+import pytest
+import torch
+
+from anyref.puppets.autoencoder import decode_sequence, encode_moments
+from anyref.puppets.models import build_autoencoder
+
+
+@pytest.mark.parametrize("frames", [1, 5, 13])
+def test_equal_to_the_chunked_code(frames: int) -> None:
+    vae = build_autoencoder().eval()
+    video = torch.rand(1, 3, frames, 16, 32) * 2 - 1
+    with torch.no_grad():
+        moments = encode_moments(vae, video)
+        assert torch.allclose(moments, vae.encode(video).latent_dist.parameters, atol=1e-5)
+        decoded = decode_sequence(vae, moments[:, :16])
+        assert decoded.shape == video.shape
+        assert torch.allclose(decoded.clamp(-1, 1), vae.decode(moments[:, :16]).sample, atol=1e-5)
+
+
+def test_gradients_reach_both_halves() -> None:
+    vae = build_autoencoder()
+    video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    decode_sequence(vae, encode_moments(vae, video)[:, :16]).square().mean().backward()
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in (vae.encoder.conv_in.weight, vae.decoder.conv_in.weight))

@@ -1,0 +1,162 @@
+"""The trainer end to end at toy size: every field of a sample reaches the gradient, runs resume to the bit, and the loss falls."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_image_encoder, make_text_encoder, make_tokenizer, make_transformer, make_vae
+
+from anyref.conditioning import Conditioning
+from anyref.encoders import Encoders
+from anyref.latents import VideoShape
+from anyref.methods.magref import MagrefMethod
+from anyref.training import data
+from anyref.training.loop import FitConfig
+from anyref.training.optimizers import OptimizerConfig
+from anyref.training.trainer import TrainConfig, batch_loss, held_out_loss, pad_text, train
+from anyref.worlds import PuppetWorld
+
+SHAPE = VideoShape(9, 32, 48)
+METHOD = MagrefMethod(anchor_strength=1.0)
+
+
+def make_encoders() -> Encoders:
+    torch.manual_seed(1)
+    return Encoders(make_vae().eval(), make_text_encoder().eval(), make_tokenizer(), make_image_encoder().eval())
+
+
+def encode(indices: range | list[int]) -> list[data.Example]:
+    world = PuppetWorld("train", seed=0, height=32, width=48, num_frames=8)
+    samples = [world.clip(index, background_reference=False) for index in indices]
+    rngs = [np.random.default_rng(index) for index in indices]
+    return data.encode_samples(samples, METHOD, make_encoders(), SHAPE, rngs)
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[data.Example]:
+    return encode(range(6))
+
+
+def config(folder: Path, steps: int = 4) -> TrainConfig:
+    optimizer = OptimizerConfig(learning_rate=3e-3, schedule="constant")
+    fit = FitConfig(folder, steps, optimizer=optimizer, ema_decay=0.0, checkpoint_every=2, log_every=100)
+    return TrainConfig(fit=fit, batch_size=2, precision="float32")
+
+
+def losses(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def run(folder: Path, examples: list[data.Example], settings: TrainConfig) -> list[float]:
+    torch.manual_seed(2)
+    train(make_transformer(), METHOD, make_encoders(), examples, SHAPE, settings)
+    return losses(folder)
+
+
+def test_killed_and_resumed_losses_are_bit_equal(tmp_path: Path, examples: list[data.Example]) -> None:
+    whole = run(tmp_path / "whole", examples, config(tmp_path / "whole"))
+    settings = config(tmp_path / "parts")
+    run(tmp_path / "parts", examples, replace(settings, fit=replace(settings.fit, stop_after=3)))
+    assert run(tmp_path / "parts", examples, settings) == whole
+
+
+def test_loss_falls(tmp_path: Path, examples: list[data.Example]) -> None:
+    settings = replace(config(tmp_path, 40), text_dropout=0.0, reference_dropout=0.0)
+    values = run(tmp_path, examples[:1], settings)
+    assert np.mean(values[-8:]) < 0.9 * np.mean(values[:8])
+
+
+def test_gradient_checkpointing_changes_nothing(tmp_path: Path, examples: list[data.Example]) -> None:
+    plain = run(tmp_path / "plain", examples, config(tmp_path / "plain", 2))
+    saving = replace(config(tmp_path / "saving", 2), gradient_checkpointing=True)
+    assert run(tmp_path / "saving", examples, saving) == pytest.approx(plain, rel=1e-5)
+
+
+def test_bfloat16_is_near_float32(tmp_path: Path, examples: list[data.Example]) -> None:
+    exact = run(tmp_path / "exact", examples, config(tmp_path / "exact", 2))
+    rounded = replace(config(tmp_path / "rounded", 2), precision="bfloat16")
+    assert run(tmp_path / "rounded", examples, rounded) == pytest.approx(exact, rel=0.05)
+
+
+def test_canvas_words_and_anchors_of_every_row_matter(examples: list[data.Example]) -> None:
+    transformer, encoders = make_transformer(), make_encoders()
+    empty = METHOD.condition([[]], None, SHAPE, encoders)
+    kept, captions = [True, True], [example.caption for example in examples[:2]]
+    settings = TrainConfig(fit=FitConfig(Path("unused"), 1), precision="float32")
+    noise = torch.randn(2, 16, *SHAPE.latent)
+
+    def loss(batch: data.Batch) -> torch.Tensor:
+        with torch.no_grad():
+            return batch_loss(transformer, encoders, batch, torch.tensor([0.5, 0.5]), noise, settings)
+
+    batch = data.collate(examples[:2], empty, kept, captions)
+    usual = loss(batch)
+    for row in range(2):
+        other = [index == row for index in range(2)]
+        dropped = loss(data.collate(examples[:2], empty, [not flag for flag in other], captions))
+        retold = loss(replace(batch, captions=tuple("a cat" if flag else text for flag, text in zip(other, captions, strict=True))))
+        for changed in (dropped, retold):
+            assert changed[row] != usual[row]
+            assert changed[1 - row] == pytest.approx(float(usual[1 - row]), abs=1e-6)
+    anchors = batch.conditioning.anchors
+    assert anchors is not None
+    unanchored = loss(replace(batch, conditioning=replace(batch.conditioning, anchors=None)))
+    assert not torch.equal(unanchored, usual)
+
+
+def test_cache_is_the_same_whoever_builds_it(tmp_path: Path) -> None:
+    data.build_cache(tmp_path, 3, lambda: encode)
+    loaded = data.load_cache(tmp_path, 3)
+    fresh = encode([2])[0]
+    assert torch.equal(loaded[2].latents_CTHW, fresh.latents_CTHW.bfloat16())
+    assert loaded[2].caption == fresh.caption
+    assert torch.equal(loaded[2].weight_THW, fresh.weight_THW)
+
+
+def test_incomplete_cache_and_other_configuration_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lacks shard-00000"):
+        data.load_cache(tmp_path, 3)
+    data.write_manifest(tmp_path, {"shape": 1})
+    data.write_manifest(tmp_path, {"shape": 1})
+    with pytest.raises(ValueError, match="another configuration"):
+        data.write_manifest(tmp_path, {"shape": 2})
+
+
+def test_draws_are_a_function_of_the_step(examples: list[data.Example]) -> None:
+    empty = METHOD.condition([[]], None, SHAPE, make_encoders())
+
+    def draw(seed: int) -> data.Batch:
+        return data.draw_batch(examples, empty, 4, 0.5, 0.5, np.random.default_rng(seed))
+
+    assert draw(1).captions == draw(1).captions
+    assert torch.equal(draw(1).latents_BCTHW, draw(1).latents_BCTHW)
+    assert any(draw(1).captions != draw(seed).captions for seed in range(2, 6))
+
+
+def test_foreground_cells_follow_the_masks() -> None:
+    sample = PuppetWorld("train", seed=0, height=32, width=48, num_frames=8).clip(0, num_subjects=1)
+    cells = data.subject_cells(sample, SHAPE)
+    assert cells.shape == SHAPE.latent
+    assert not cells[0].any(), "the canvas frame holds no subject of the clip"
+    assert cells[1:].any() and not cells.all()
+
+
+def test_held_out_loss_repeats(examples: list[data.Example]) -> None:
+    transformer, encoders = make_transformer(), make_encoders()
+    settings = TrainConfig(fit=FitConfig(Path("unused"), 1), precision="float32")
+    values = [held_out_loss(transformer, encoders, Conditioning(), examples, settings) for _ in range(2)]
+    assert values[0] == values[1] > 0
+
+
+def test_padding_the_text_changes_nothing(examples: list[data.Example]) -> None:
+    transformer, encoders = make_transformer().eval(), make_encoders()
+    text = encoders.encode_text([examples[0].caption])
+    latents = torch.randn(1, 36, *SHAPE.latent)
+    arguments = (latents, torch.tensor([500.0]))
+    with torch.no_grad():
+        short = transformer(*arguments, text, examples[0].conditioning.context_BSD, return_dict=False)[0]
+        long = transformer(*arguments, pad_text(text, 60), examples[0].conditioning.context_BSD, return_dict=False)[0]
+    assert torch.allclose(short, long, atol=1e-5)
