@@ -1,6 +1,6 @@
-"""The recipe: every embedded model from nothing, in five stages, each resumable at any step.
+"""The recipe: every embedded model from nothing, in six stages, each resumable at any step.
 
-autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref. Each stage reads what the ones before it
+autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; and identity, which judges them. Each stage reads what the ones before it
 wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are frozen once trained, as Wan's are. Budgets
 differ in numbers only; the seed and the world are the same.
 """
@@ -22,19 +22,26 @@ from anyref.encoders import Encoders
 from anyref.latents import VideoShape
 from anyref.methods import Method
 from anyref.methods.magref import MagrefMethod
-from anyref.puppets import autoencoder, image_encoder, models
+from anyref.puppets import autoencoder, identity, image_encoder, models
 from anyref.puppets.backbones import ImageToVideo, TextToVideo
 from anyref.sampling import SamplingDefaults
 from anyref.training import data
 from anyref.training.flow import FlowConfig
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
-from anyref.training.trainer import TrainConfig, train
+from anyref.training.trainer import Phase, TrainConfig, train
 from anyref.transformer import AnyRefTransformer
 from anyref.worlds import PuppetWorld
 
-Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref"]
-STAGES: tuple[Stage, ...] = ("autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref")
+Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref", "identity"]
+STAGES: tuple[Stage, ...] = (
+    "autoencoder",
+    "image-encoder",
+    "text-to-video",
+    "image-to-video",
+    "magref",
+    "identity",
+)
 DEFAULTS: dict[str, object] = {
     "height": models.HEIGHT,
     "width": models.WIDTH,
@@ -60,8 +67,9 @@ class Part:
     steps: int
     clips: int = 0
     batch_size: int = 32
-    muon_learning_rate: float = 2e-3
-    learning_rate: float = 1e-3
+    muon_learning_rate: float = 8e-3
+    learning_rate: float = 2e-3
+    phases: tuple[Phase, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,20 +85,24 @@ class Budget:
 BUDGETS: dict[str, Budget] = {
     "cpu": Budget(
         {
-            "autoencoder": Part(1600, muon_learning_rate=6e-3),
-            "image-encoder": Part(400, batch_size=64),
-            "text-to-video": Part(450, clips=4096),
-            "image-to-video": Part(120, clips=768),
-            "magref": Part(950, clips=4096),
+            "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
+            "image-encoder": Part(400, batch_size=64, learning_rate=1e-3),
+            "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
+            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),)),
+            "magref": Part(1500, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
+            "identity": Part(500, batch_size=48),
         }
     ),
     "cuda": Budget(
         {
-            "autoencoder": Part(12000),
-            "image-encoder": Part(4000, batch_size=512),
-            "text-to-video": Part(24000, clips=200_000, batch_size=256),
-            "image-to-video": Part(6000, clips=50_000, batch_size=256),
-            "magref": Part(30000, clips=300_000, batch_size=256),
+            "autoencoder": Part(12000, learning_rate=1e-3),
+            "image-encoder": Part(4000, batch_size=512, learning_rate=1e-3),
+            "text-to-video": Part(
+                24000, clips=200_000, batch_size=256, phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512))
+            ),
+            "image-to-video": Part(6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "magref": Part(30000, clips=300_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "identity": Part(6000, batch_size=192),
         },
         batch_scale=16,
         checkpoint_every=1000,
@@ -102,6 +114,7 @@ BUDGETS: dict[str, Budget] = {
             "text-to-video": Part(2, clips=16, batch_size=4),
             "image-to-video": Part(2, clips=16, batch_size=4),
             "magref": Part(2, clips=16, batch_size=4),
+            "identity": Part(2, batch_size=4),
         },
         compiled=False,
         checkpoint_every=1,
@@ -280,6 +293,17 @@ def _train_magref(recipe: Recipe) -> None:
         models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, DEFAULTS)
 
 
+def _train_identity(recipe: Recipe) -> None:
+    path = recipe.weights / "identity.safetensors"
+    if path.exists():
+        return
+    config = recipe.fit("identity", weight_decay=0.05)
+    config = replace(config, validate_every=0, optimizer=replace(config.optimizer, muon_learning_rate=None))
+    encoder = identity.train(config, BUDGETS[recipe.budget].parts["identity"].batch_size)
+    if _reached(config):
+        identity.save(encoder, path)
+
+
 @torch.no_grad()
 def widen(narrow: AnyRefTransformer, wide: AnyRefTransformer) -> None:
     """Give an I2V transformer the weights of a T2V one: the new input channels start at zero, and so do the image values."""
@@ -300,6 +324,7 @@ _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "text-to-video": _train_text_to_video,
     "image-to-video": _train_image_to_video,
     "magref": _train_magref,
+    "identity": _train_identity,
 }
 
 
@@ -318,6 +343,7 @@ def _train_stage(
         fit=recipe.fit(stage),
         flow=FlowConfig(shift=2.0, foreground_weight=2.0),
         batch_size=part.batch_size,
+        phases=part.phases,
         compile=budget.compiled,
     )
     examples = prepare_examples(recipe, method, "train", part.clips, recipe.output / "cache" / stage)

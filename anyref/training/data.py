@@ -240,6 +240,19 @@ def draw_batch(
     return collate(parts, empty, keep_references.tolist(), captions)
 
 
+def first_frames(batch: Batch, num_latent_frames: int) -> Batch:
+    """The beginning of each sample. The VAE is causal, so this is what a shorter clip would have been encoded to."""
+    channels = batch.conditioning.channels_BCTHW
+    if channels is not None:
+        channels = channels[:, :, :num_latent_frames]
+    return replace(
+        batch,
+        latents_BCTHW=batch.latents_BCTHW[:, :, :num_latent_frames],
+        conditioning=replace(batch.conditioning, channels_BCTHW=channels),
+        weight_BTHW=batch.weight_BTHW[:, :num_latent_frames],
+    )
+
+
 def write_manifest(folder: Path, record: dict[str, Any]) -> None:
     """Refuse a cache that was built with another configuration; else note this one."""
     path = folder / "cache.json"

@@ -6,10 +6,14 @@ what the undisturbed run draws; on a CPU its losses are equal to the bit.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -66,36 +70,50 @@ def fit(
     optimizer = Optimizer(model, config.optimizer, is_matrix)
     average = {name: p.detach().clone() for name, p in model.named_parameters()} if config.ema_decay else None
     start = _resume(model, optimizer, average, config)
-    log = _Log(config, start)
-    step = start
-    for step in range(start, config.num_steps):
-        generator = step_generator(config.seed, step)
-        numbers: dict[str, float] = {}
-        total = 0.0
-        for micro in range(config.accumulate):
-            value, extra = loss(step * config.accumulate + micro, generator)
-            (value / config.accumulate).backward()  # type: ignore[no-untyped-call]
-            total += float(value.detach()) / config.accumulate
-            for name, number in extra.items():
-                numbers[name] = numbers.get(name, 0.0) + number / config.accumulate
-        if not torch.isfinite(torch.tensor(total)):
-            raise FloatingPointError(f"the loss is {total} at step {step}; lower the learning rate and resume")
-        norm = optimizer.step(rate_factor(config.optimizer, step, config.num_steps))
-        if average is not None:
-            _update_average(average, model, config.ema_decay, step)
-        done = step + 1
-        if config.validate_every and validate and (done % config.validate_every == 0 or done == config.num_steps):
-            numbers |= _with_average(model, average, lambda: validate(done))
-        log.write(done, {"loss": total, "gradient_norm": norm, **numbers})
-        stopping = config.stop_after is not None and done - start >= config.stop_after
-        if done % config.checkpoint_every == 0 or done == config.num_steps or stopping:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average}
-            checkpoint.save(config.output, done, state)
-        if stopping:
-            break
-    log.close()
+    state = _State(model, optimizer, average)
+    with closing(_Log(config, start)) as log:
+        for step in range(start, config.num_steps):
+            numbers = _step(loss, optimizer, config, step)
+            if average is not None:
+                _update_average(average, model, config.ema_decay, step)
+            done, last = step + 1, step + 1 == config.num_steps
+            if config.validate_every and validate and (done % config.validate_every == 0 or last):
+                numbers |= _with_average(model, average, partial(validate, done))
+            log.write(done, numbers)
+            stopping = config.stop_after is not None and done - start >= config.stop_after
+            if done % config.checkpoint_every == 0 or last or stopping:
+                checkpoint.save(config.output, done, state.to_save())
+            if stopping:
+                break
     if average is not None:
         _assign(model, average)
+
+
+def _step(loss: Loss, optimizer: Optimizer, config: FitConfig, step: int) -> dict[str, float]:
+    """One update; returns the numbers to log."""
+    generator = step_generator(config.seed, step)
+    numbers = {"loss": 0.0}
+    for micro in range(config.accumulate):
+        value, extra = loss(step * config.accumulate + micro, generator)
+        (value / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        for name, number in {"loss": float(value.detach()), **extra}.items():
+            numbers[name] = numbers.get(name, 0.0) + number / config.accumulate
+    if not math.isfinite(numbers["loss"]):
+        raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate and resume")
+    numbers["gradient_norm"] = optimizer.step(rate_factor(config.optimizer, step, config.num_steps))
+    return numbers
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a checkpoint holds."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    average: dict[str, Tensor] | None
+
+    def to_save(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average}
 
 
 def _resume(
@@ -140,18 +158,32 @@ def _with_average(
         _assign(model, current)
 
 
+def _cut(path: Path, last_step: int) -> None:
+    """Drop the lines after `last_step`, which the resumed run writes again, and one that a kill left unfinished."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            step = json.loads(line)["step"]
+        except json.JSONDecodeError:
+            break
+        if step <= last_step:
+            kept.append(line + "\n")
+    renewed = path.with_suffix(".unfinished")
+    renewed.write_text("".join(kept))
+    renewed.replace(path)
+
+
 class _Log:
-    """metrics.jsonl (one line a step; rewritten from the resumed step on), TensorBoard where installed, and a line on the screen."""
+    """metrics.jsonl (one line a step, cut back to where a resumed run begins), TensorBoard where installed, and a line on the screen."""
 
     def __init__(self, config: FitConfig, start: int) -> None:
         self.config, self.start = config, start
         self.began = time.monotonic()
         self.path = config.output / "metrics.jsonl"
-        kept = []
-        if self.path.exists():
-            kept = [line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= start]
-        self.file = self.path.open("w")
-        self.file.writelines(line + "\n" for line in kept)
+        _cut(self.path, start)
+        self.file = self.path.open("a", buffering=1)
         self.console = Console()
         try:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  optional: extra "train"
@@ -161,10 +193,9 @@ class _Log:
             self.board = None
 
     def write(self, step: int, numbers: dict[str, float]) -> None:
-        self.file.write(json.dumps({"step": step, **numbers}) + "\n")
+        self.file.write(json.dumps({**numbers, "step": step}) + "\n")
         if step % self.config.log_every and step != self.config.num_steps:
             return
-        self.file.flush()
         if self.board is not None:
             for name, number in numbers.items():
                 self.board.add_scalar(name, number, step)

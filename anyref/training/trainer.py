@@ -17,13 +17,23 @@ from anyref.conditioning import Conditioning, assemble
 from anyref.encoders import Encoders
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method
-from anyref.training.data import Batch, Example, collate, draw_batch
+from anyref.training.data import Batch, Example, collate, draw_batch, first_frames
 from anyref.training.flow import FlowConfig, add_noise, draw_sigmas, velocity_loss
 from anyref.training.loop import FitConfig, fit
 from anyref.transformer import AnyRefTransformer
 
 TEXT_TOKENS = 40
 """Text is padded to this many tokens in a batch (longer batches to their own length): a compiled transformer sees one size."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training in which samples are cut to their first latent frames, and more of them fit a step."""
+
+    until: float
+    """Fraction of the steps at which it ends."""
+    latent_frames: int
+    batch_size: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class TrainConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     batch_size: int = 32
     """Videos a micro-step."""
+    phases: tuple[Phase, ...] = ()
+    """Shorter samples first (as Wan is trained: pictures, then clips); after the last phase whole samples, `batch_size` a step."""
     text_dropout: float = 0.1
     """How often a caption is replaced by the empty one, for guidance."""
     reference_dropout: float = 0.1
@@ -74,6 +86,7 @@ def train(
 ) -> None:
     """Train in place. `shape` is the sampled shape; `draw_samples(step)` writes a contact sheet with the averaged weights."""
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
+    transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
@@ -83,10 +96,14 @@ def train(
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((config.fit.seed, step))
+        progress = step / (config.fit.num_steps * config.fit.accumulate)
+        whole = Phase(1.0, shape.latent[0], config.batch_size)
+        phase = next((phase for phase in config.phases if progress < phase.until), whole)
         batch = draw_batch(
-            examples, empty, config.batch_size, config.text_dropout, config.reference_dropout, rng
+            examples, empty, phase.batch_size, config.text_dropout, config.reference_dropout, rng
         )
-        sigma_B = draw_sigmas(config.flow, config.batch_size, generator)
+        batch = first_frames(batch, phase.latent_frames)
+        sigma_B = draw_sigmas(config.flow, phase.batch_size, generator)
         noise_BCTHW = torch.randn(batch.latents_BCTHW.shape, generator=generator)
         loss_B = batch_loss(transformer, encoders, batch, sigma_B, noise_BCTHW, config)
         return loss_B.mean(), {}

@@ -21,7 +21,7 @@ from anyref.worlds.identities import (
 )
 
 _REST_LIFT = {"fish": 0.08, "balloon": 0.06}
-_SCALES = {1: (0.5, 0.66), 2: (0.42, 0.55), 3: (0.36, 0.44)}
+_SCALES = {1: (0.56, 0.7), 2: (0.48, 0.6), 3: (0.38, 0.46)}
 _PLACES = {1: ((0.5, 0.14),), 2: ((0.26, 0.04), (0.74, 0.04)), 3: ((0.17, 0.02), (0.5, 0.03), (0.83, 0.02))}
 _NARROW = (*PEOPLE, "giraffe", "rabbit", "balloon", "flower", "tree", "penguin")
 """Labels that fill little of the frame's width, so are drawn taller."""
@@ -226,7 +226,7 @@ def _motions(rng: Random, labels: list[str], acts: tuple[str, ...], aspect: floa
 
 def _pair_motions(rng: Random, labels: list[str], pair: str | None, aspect: float) -> list[Motion]:
     way = rng.choice((-1, 1))
-    scales = [rng.uniform(0.4, 0.5) for _ in labels]
+    scales = [rng.uniform(0.46, 0.56) for _ in labels]
     heights = rng.sample((rng.uniform(0.82, 0.86), rng.uniform(0.9, 0.94)), 2)
     if pair == "follow":
         reach = rng.uniform(0.32, 0.38) * aspect

@@ -32,7 +32,7 @@ def run(folder: Path, **changes: object) -> tuple[nn.Module, list[float]]:
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         inputs = torch.randn(4, 3, 8, 8, generator=generator)
-        return (model(inputs) - inputs.mean()).square().mean(), {"step": float(step)}
+        return (model(inputs) - inputs.mean()).square().mean(), {"micro_step": float(step)}
 
     fit(model, loss, replace(config, **changes))  # type: ignore[arg-type]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

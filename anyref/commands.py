@@ -1,0 +1,250 @@
+"""The smaller commands: their flags, and the function that each calls."""
+
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from anyref.files import check_writable, write_json
+from anyref.jobs import find_place, shown
+from anyref.provenance import record
+
+if TYPE_CHECKING:
+    from anyref.pipeline import AnyRefPipeline
+
+Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref", "identity"]
+STAGES: tuple[Stage, ...] = (
+    "autoencoder",
+    "image-encoder",
+    "text-to-video",
+    "image-to-video",
+    "magref",
+    "identity",
+)
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Fine-tune a backbone by a named recipe on clips of the world; an interrupted run goes on where its last checkpoint stands."""
+
+    recipe: tyro.conf.Positional[str]
+    """Name of a recipe in anyref/training/recipes.py."""
+    output: Annotated[Path | None, shown("PATH", "runs/RECIPE")] = None
+    """Folder of caches, checkpoints, contact sheets, logs and the finished model."""
+    base: Annotated[str | None, shown("STR", "the recipe's")] = None
+    """The model to start from: an embedded name, a folder or a hub id."""
+    num_steps: Annotated[int | None, shown("INT", "the recipe's")] = None
+    """Optimizer steps."""
+    clips: Annotated[int | None, shown("INT", "the recipe's")] = None
+    """Training clips."""
+    batch_size: Annotated[int | None, shown("INT", "the recipe's")] = None
+    """Videos a step."""
+    seed: Annotated[int | None, shown("INT", "the recipe's")] = None
+    """Seed of data order and noise."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, mps; auto takes the accelerator if there is one."""
+    workers: int = 1
+    """Processes that encode clips."""
+    stop_after: Annotated[int | None, shown("INT", "no limit")] = None
+    """Stop after this many steps; the next call goes on."""
+
+
+@dataclass(frozen=True)
+class PuppetsPreviewCommand:
+    """Draw clips of the world: a contact sheet and a GIF of clips, captions and reference images."""
+
+    output: Path = Path("outputs/preview.png")
+    """The contact sheet; the GIF stands beside it."""
+    num_clips: int = 12
+    """How many clips."""
+    split: Literal["train", "validation", "test"] = "train"
+    """Which identities, colours and photographs are drawn from."""
+    seed: int = 0
+    """Seed of the world; a clip is a pure function of seed and index."""
+    height: int = 64
+    """Rows of pixels."""
+    width: int = 96
+    """Columns of pixels."""
+
+
+@dataclass(frozen=True)
+class PuppetsTrainCommand:
+    """Train the embedded models from nothing by their recorded recipe; goes on where it was interrupted."""
+
+    output: Path = Path("outputs/puppets")
+    """Folder of runs, caches and finished weights."""
+    budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
+    """cpu: under three hours on two cores; cuda: the full recipe; rehearsal: every line of it in a minute, learns nothing."""
+    stages: tuple[Stage, ...] = STAGES
+    """Which stages; those that are finished are skipped."""
+    seed: int = 0
+    """Seed of the world, the initial weights and the noise."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1; auto takes the accelerator if there is one."""
+    workers: int = 2
+    """Processes that encode clips."""
+    stop_after: Annotated[int | None, shown("INT", "no limit")] = None
+    """Stop each stage after this many steps; the next call goes on."""
+
+
+@dataclass(frozen=True)
+class PuppetsMeasureCommand:
+    """Measure a model on identities it never saw: who resembles their reference, and who was mixed up with whom."""
+
+    model: str = "puppets/magref"
+    """Embedded name, folder or hub id."""
+    output: Path = Path("outputs/measure.json")
+    """The report."""
+    num_clips: int = 200
+    """How many test clips."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1; auto takes the accelerator if there is one."""
+
+
+@dataclass(frozen=True)
+class ConvertCommand:
+    """Turn published weights in Wan's original layout into a diffusers folder, shard by shard, checking every name and shape."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder of the release (config.json and safetensors), or one safetensors file."""
+    output: tyro.conf.Positional[Path]
+    """Folder to write; it must not exist, or be empty."""
+    method: Literal["magref"] = "magref"
+    """Whose release it is."""
+    components: Annotated[Path | None, shown("PATH", "none")] = None
+    """Diffusers folder of the base model (Wan-AI/Wan2.1-I2V-14B-480P-Diffusers): its VAE, encoders and tokenizer are linked to."""
+    copy_components: bool = False
+    """Copy them instead."""
+    config: Annotated[Path | None, shown("PATH", "the release's, or I2V-14B")] = None
+    """The release's config.json, where it does not lie beside the weights."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Type of the weights."""
+    shard_gb: float = 5.0
+    """Largest size of a file, in 10^9 bytes."""
+
+
+def train(command: TrainCommand) -> None:
+    """Run a training recipe."""
+    from anyref.training.recipes import RECIPES
+    from anyref.training.run import run
+
+    if command.recipe not in RECIPES:
+        raise ValueError(f"the recipe {command.recipe!r} is unknown; choose one of {', '.join(RECIPES)}")
+    for name in ("num_steps", "clips", "batch_size", "workers", "stop_after"):
+        value = getattr(command, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    device = find_place(command.device).device
+    recipe = RECIPES[command.recipe]
+    output = command.output or Path("runs") / command.recipe
+    check_writable(output / "metrics.jsonl")
+    fit = replace(
+        recipe.train.fit,
+        output=output,
+        num_steps=command.num_steps or recipe.train.fit.num_steps,
+        seed=recipe.train.fit.seed if command.seed is None else command.seed,
+        stop_after=command.stop_after,
+    )
+    settings = replace(recipe.train, fit=fit, batch_size=command.batch_size or recipe.train.batch_size)
+    recipe = replace(
+        recipe, train=settings, clips=command.clips or recipe.clips, base=command.base or recipe.base
+    )
+    load = partial(_load, recipe.base, recipe.method.name)
+    model = run(recipe, load().to(device), load, command.workers)
+    print(f"model: {model}; contact sheets: {output / 'samples'}")
+
+
+def _load(name: str, method: str) -> "AnyRefPipeline":
+    """In a process of its own, too: encoding runs in several."""
+    from anyref.pipeline import AnyRefPipeline
+
+    return AnyRefPipeline.from_pretrained(name, method=method)
+
+
+def puppets_preview(command: PuppetsPreviewCommand) -> None:
+    """Draw clips of the world."""
+    from anyref.worlds import PuppetWorld, write_preview
+
+    check_writable(command.output)
+    world = PuppetWorld(command.split, command.seed, command.height, command.width)
+    sheet, animation = write_preview(command.output, world, command.num_clips)
+    print(f"contact sheet: {sheet}; animation: {animation}")
+
+
+def puppets_train(command: PuppetsTrainCommand) -> None:
+    """Train the embedded models."""
+    from anyref.puppets.recipe import Recipe, run
+
+    device = find_place(command.device).device
+    run(
+        Recipe(
+            output=command.output,
+            budget=command.budget,
+            stages=command.stages,
+            seed=command.seed,
+            device=device,
+            workers=command.workers,
+            stop_after=command.stop_after,
+        )
+    )
+
+
+def puppets_measure(command: PuppetsMeasureCommand) -> None:
+    """Measure a model on held-out identities."""
+    from anyref.pipeline import AnyRefPipeline
+    from anyref.puppets import identity
+    from anyref.puppets.measure import measure
+
+    if command.num_clips < 2:
+        raise ValueError(
+            f"num_clips is {command.num_clips}; it must be at least 2, so that references can be swapped"
+        )
+    check_writable(command.output)
+    place = find_place(command.device, "float32")
+    judge = Path(identity.__file__).parent / "weights" / "identity.safetensors"
+    if not judge.is_file():
+        raise ValueError(f"the judge's weights {judge} are not there; `anyref puppets train` makes them")
+    pipeline = AnyRefPipeline.from_pretrained(command.model).to(place.device)
+    pipeline.set_progress_bar_config(disable=True)
+    results = measure(
+        pipeline,
+        identity.load(judge),
+        command.num_clips,
+        lambda name, value: print(f"{name}: {value}", flush=True),
+    )
+    measured = {name: asdict(value) for name, value in results.items()}
+    write_json(command.output, {"results": measured, **record(command)})
+    print(f"report: {command.output}")
+
+
+def convert(command: ConvertCommand) -> None:
+    """Convert published weights."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    from anyref.convert import ConvertOptions
+    from anyref.convert import convert as run
+
+    options = ConvertOptions(
+        method=command.method,
+        config=command.config,
+        components=command.components,
+        copy_components=command.copy_components,
+        dtype=command.dtype,
+        shard_gb=command.shard_gb,
+    )
+    bar = Progress(BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+    task = bar.add_task("converting")
+
+    def show(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        run(command.source, command.output, options, show)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+    print(f"{command.output}: checked and converted")

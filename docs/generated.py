@@ -1,0 +1,129 @@
+"""The parts of README.md and docs/ that are made from the code; `make docs` writes them, `make check` finds stale ones."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def tree() -> str:
+    """The package's files, each with the first sentence of its docstring."""
+    lines = []
+    for path in sorted((ROOT / "anyref").rglob("*.py"), key=_reading_order):
+        parts = path.relative_to(ROOT / "anyref").parts
+        sentence = " ".join(
+            (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split()
+        ).rstrip(".")
+        if parts[-1] == "__init__.py" and len(parts) > 1:
+            lines.append(f"{'  ' * (len(parts) - 1)}{'/'.join(parts[:-1]) + '/':<22}{sentence}")
+        elif parts[-1] != "__init__.py":
+            lines.append(f"{'  ' * len(parts)}{parts[-1]:<{24 - 2 * len(parts)}}{sentence}")
+    return "\n".join(["```", "anyref/", *lines, "```"])
+
+
+def help_pages() -> str:
+    """What `anyref COMMAND --help` prints, for every command."""
+    from anyref.cli import COMMANDS
+
+    pages = [f"## anyref\n\n```\n{_help([])}\n```"]
+    pages += [f"## anyref {c.name}\n\n```\n{_help(c.name.split())}\n```" for c in COMMANDS]
+    return "\n\n".join(pages)
+
+
+EQUATIONS = (
+    (
+        "1",
+        "the canvas: all references in one image",
+        (("methods/magref.py", "compose"), ("methods/magref.py", "slots")),
+    ),
+    ("2", "the region mask: where references are", (("methods/magref.py", "Canvas.cells"),)),
+    ("3", "the canvas and empty frames through the VAE", (("methods/magref.py", "MagrefMethod.condition"),)),
+    (
+        "4",
+        "noise, mask and canvas joined by channel",
+        (("methods/magref.py", "MagrefMethod.condition"), ("conditioning.py", "assemble")),
+    ),
+    ("5", "a region per subject", (("methods/magref.py", "Canvas.tokens"),)),
+    (
+        "6",
+        "the words' value added to their region, in each block",
+        (("methods/magref.py", "MagrefMethod._anchors"), ("transformer.py", "AnyRefBlock.forward")),
+    ),
+    (
+        "7",
+        "a training sample: clip, caption, pairs of images of each subject",
+        (
+            ("samples.py", "Sample"),
+            ("samples.py", "ReferenceVariant"),
+            ("methods/magref.py", "MagrefMethod.training_references"),
+        ),
+    ),
+    (
+        "8-9",
+        "flow matching: the noisy video and its velocity",
+        (("training/flow.py", "add_noise"), ("training/flow.py", "velocity_loss")),
+    ),
+)
+
+
+def equations() -> str:
+    """The table of MAGREF's equations and where each stands."""
+    rows = [
+        f"| {number} | {what} | {', '.join(place(*symbol) for symbol in symbols)} |"
+        for number, what, symbols in EQUATIONS
+    ]
+    return "\n".join(["| equation | what | where |", "|---|---|---|", *rows])
+
+
+def place(file: str, symbol: str) -> str:
+    """A link to where a symbol is defined: "methods/magref.py", "Magref.condition" -> file, name and line. Fails when it is gone."""
+    tree = ast.parse((ROOT / "anyref" / file).read_text())
+    node: ast.AST = tree
+    for name in symbol.split("."):
+        node = next(child for child in ast.iter_child_nodes(node) if name in _names(child))
+    line = getattr(node, "lineno", 1)
+    return f"[`{file}:{symbol}`](../anyref/{file}#L{line})"
+
+
+def _names(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {node.name}
+    if isinstance(node, ast.Assign):
+        return {target.id for target in node.targets if isinstance(target, ast.Name)}
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        return {node.target.id}
+    return set()
+
+
+def _reading_order(path: Path) -> tuple[bool, int, str, bool, str]:
+    """The five files of the path first, then the other modules, then the folders."""
+    walk = ["pipeline.py", "references.py", "methods", "conditioning.py", "transformer.py"]
+    top, *rest = path.relative_to(ROOT / "anyref").parts
+    return (
+        bool(rest) and top not in walk,
+        walk.index(top) if top in walk else 9,
+        top,
+        path.name != "__init__.py",
+        path.name,
+    )
+
+
+def _help(command: list[str]) -> str:
+    from anyref.cli import parse
+
+    printed, width = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100"
+    try:
+        with contextlib.redirect_stdout(printed):
+            parse([*command, "--help"])
+    finally:
+        os.environ.pop("COLUMNS")
+        os.environ.update({"COLUMNS": width} if width else {})
+    text = re.sub("[\u256d\u2570]\u2500?|[\u2500\u256e\u256f\u2502]", "", printed.getvalue()).replace(
+        "\u2022", "-"
+    )
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
