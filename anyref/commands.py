@@ -10,19 +10,10 @@ import tyro
 from anyref.files import check_writable, write_json
 from anyref.jobs import find_place, shown
 from anyref.provenance import record
+from anyref.puppets import STAGES, Stage
 
 if TYPE_CHECKING:
     from anyref.pipeline import AnyRefPipeline
-
-Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref", "identity"]
-STAGES: tuple[Stage, ...] = (
-    "autoencoder",
-    "image-encoder",
-    "text-to-video",
-    "image-to-video",
-    "magref",
-    "identity",
-)
 
 
 @dataclass(frozen=True)

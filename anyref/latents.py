@@ -36,7 +36,9 @@ def check_shapes(record: Any) -> None:
             continue
         letters = suffix.group(1)
         if value.ndim != len(letters):
-            raise ValueError(f"{field.name}: {value.ndim} axes of shape {tuple(value.shape)}, expected {letters}")
+            raise ValueError(
+                f"{field.name}: {value.ndim} axes of shape {tuple(value.shape)}, expected {letters}"
+            )
         for letter, size in zip(letters, value.shape, strict=True):
             if letter.isdigit():
                 if size != int(letter):
@@ -63,7 +65,9 @@ class VideoShape:
                 )
         if self.num_frames < 1 or self.num_frames % TEMPORAL_STRIDE != 1:
             nearest = max(1, round((self.num_frames - 1) / 4) * 4 + 1)
-            raise ValueError(f"num_frames is {self.num_frames}; it must be 4k + 1 (1, 5, 9, ...); try {nearest}")
+            raise ValueError(
+                f"num_frames is {self.num_frames}; it must be 4k + 1 (1, 5, 9, ...); try {nearest}"
+            )
 
     @property
     def latent(self) -> tuple[int, int, int]:
@@ -127,9 +131,7 @@ class TokenSequence:
 def patchify(latents_BCTHW: Tensor) -> Tensor:
     """Latents to unembedded tokens [B, L, P], P = (c, pt, ph, pw): the order of the patch embedding's convolution weight."""
     t, h, w = PATCH
-    return rearrange(
-        latents_BCTHW, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=t, ph=h, pw=w
-    )
+    return rearrange(latents_BCTHW, "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)", pt=t, ph=h, pw=w)
 
 
 def unpatchify(values_BLP: Tensor, grid: tuple[int, int, int]) -> Tensor:

@@ -172,7 +172,9 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         max_shard_size: int | str | None = None,
     ) -> None:
         """Write a folder that `from_pretrained` reads: diffusers' layout with an anyref.json."""
-        write_json(Path(save_directory) / RECORD, record_of(self.method))
+        record = record_of(self.method)
+        self.register_to_config(method=record)  # the method may have been replaced since
+        write_json(Path(save_directory) / RECORD, record)
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size)
 
     @property

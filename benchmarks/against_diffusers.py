@@ -36,7 +36,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", choices=("ours", "theirs"), help="run one of them once and print its peak memory")
+    parser.add_argument(
+        "--only", choices=("ours", "theirs"), help="run one of them once and print its peak memory"
+    )
     return parser.parse_args()
 
 
@@ -68,7 +70,14 @@ def make_calls(model: str, steps: int) -> dict[str, Call]:
 
     def run_ours() -> Any:
         generator = torch.Generator().manual_seed(0)
-        return ours(sample.caption, [reference], num_inference_steps=steps, generator=generator, keep_canvas=True, num_frames=21).frames
+        return ours(
+            sample.caption,
+            [reference],
+            num_inference_steps=steps,
+            generator=generator,
+            keep_canvas=True,
+            num_frames=21,
+        ).frames
 
     def run_theirs() -> Any:
         return theirs(
@@ -87,7 +96,16 @@ def make_calls(model: str, steps: int) -> dict[str, Call]:
 
 
 def peak_gib(side: str, arguments: argparse.Namespace) -> float:
-    command = [sys.executable, str(Path(__file__)), "--only", side, "--model", arguments.model, "--steps", str(arguments.steps)]
+    command = [
+        sys.executable,
+        str(Path(__file__)),
+        "--only",
+        side,
+        "--model",
+        arguments.model,
+        "--steps",
+        str(arguments.steps),
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(printed.splitlines()[-1])["growth_gib"])
 
@@ -111,18 +129,26 @@ def main() -> None:
             start = time.perf_counter()
             call()
             times[side].append(time.perf_counter() - start)
-    medians = {side: statistics.median(values[1:]) for side, values in times.items()}  # the first is a warm-up
+    medians = {
+        side: statistics.median(values[1:]) for side, values in times.items()
+    }  # the first is a warm-up
     for side, values in times.items():
-        print(f"{side}: median {medians[side]:.2f} s of {arguments.repeats} (from {min(values[1:]):.2f} to {max(values[1:]):.2f})")
+        print(
+            f"{side}: median {medians[side]:.2f} s of {arguments.repeats} (from {min(values[1:]):.2f} to {max(values[1:]):.2f})"
+        )
     ratios = [one / other for one, other in zip(times["ours"][1:], times["theirs"][1:], strict=True)]
     print(f"time ratio ours / theirs: {np.median(ratios):.3f}")
     memory = {side: peak_gib(side, arguments) for side in calls}
-    print(f"growth of peak memory in a call: ours {memory['ours']:.3f} GiB, theirs {memory['theirs']:.3f} GiB")
+    print(
+        f"growth of peak memory in a call: ours {memory['ours']:.3f} GiB, theirs {memory['theirs']:.3f} GiB"
+    )
     for side, call in calls.items():
         with profile() as record:
             call()
         print(f"where {side}'s time goes:")
-        print(record.key_averages().table(sort_by="self_cpu_time_total", row_limit=8, max_name_column_width=48))
+        print(
+            record.key_averages().table(sort_by="self_cpu_time_total", row_limit=8, max_name_column_width=48)
+        )
 
 
 if __name__ == "__main__":

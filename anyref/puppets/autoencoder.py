@@ -28,6 +28,7 @@ from anyref.latents import VideoShape
 from anyref.methods.magref import MagrefMethod, compose
 from anyref.training.loop import FitConfig, fit
 from anyref.worlds import PuppetWorld
+from anyref.worlds.identities import Split
 
 KL_WEIGHT = 2e-4
 PHASES = ((0.3, 5, 8), (0.75, 9, 4), (1.0, 17, 2))
@@ -130,7 +131,9 @@ def _up(block: Any, hidden: Tensor) -> Tensor:
     kept = hidden
     for residual in block.resnets:
         hidden = _residual(residual, hidden)
-    upsampler = getattr(block, "upsampler", None) or (block.upsamplers[0] if getattr(block, "upsamplers", None) else None)
+    upsampler = getattr(block, "upsampler", None) or (
+        block.upsamplers[0] if getattr(block, "upsamplers", None) else None
+    )
     if upsampler is not None:
         hidden = _upsample(upsampler, hidden)
     shortcut = getattr(block, "avg_shortcut", None)
@@ -146,7 +149,9 @@ def _upsample(resample: WanResample, hidden: Tensor) -> Tensor:
     return _spatial(resample, hidden)
 
 
-def training_clip(world: PuppetWorld, index: int, num_frames: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+def training_clip(
+    world: PuppetWorld, index: int, num_frames: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """Frames [F, Y, X, 3] of what the autoencoder must carry: a piece of a clip (half), a canvas and then a clip, or a canvas and grey."""
     sample, case = world.clip(index), rng.random()
     first = int(rng.integers(0, len(sample.frames_FYX3) - num_frames + 1))
@@ -169,18 +174,20 @@ def reconstruction_loss(video: Tensor, moments: Tensor, decoded: Tensor) -> Tens
     """L1 + 4 MSE + L1 of the image gradients (stripes and thin lines die first without it) + KL."""
     decoded = decoded.float()
     error = decoded - video
-    edges = sum(
-        (decoded.diff(dim=axis) - video.diff(dim=axis)).abs().mean() for axis in (3, 4)
-    )
+    edges = sum((decoded.diff(dim=axis) - video.diff(dim=axis)).abs().mean() for axis in (3, 4))
     mean, log_variance = moments.float().chunk(2, dim=1)
     log_variance = log_variance.clamp(-30, 20)
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     return error.abs().mean() + 4 * error.square().mean() + 0.5 * edges + KL_WEIGHT * divergence
 
 
-def train(vae: AutoencoderKLWan, config: FitConfig, shape: VideoShape, *, compiled: bool, batch_scale: int = 1) -> None:
+def train(
+    vae: AutoencoderKLWan, config: FitConfig, shape: VideoShape, *, compiled: bool, batch_scale: int = 1
+) -> None:
     """Train the autoencoder in place and set its latent statistics, so that normalised latents have mean 0 and deviation 1."""
-    world = PuppetWorld("train", seed=config.seed, height=shape.height, width=shape.width, num_frames=shape.num_frames)
+    world = PuppetWorld(
+        "train", seed=config.seed, height=shape.height, width=shape.width, num_frames=shape.num_frames
+    )
     device = next(vae.parameters()).device
 
     def forward(video: Tensor, noise: Tensor) -> Tensor:
@@ -224,11 +231,14 @@ def set_statistics(vae: AutoencoderKLWan, world: PuppetWorld, count: int = 256) 
 
 
 @torch.no_grad()
-def measure_psnr(vae: AutoencoderKLWan, shape: VideoShape, count: int, split: str = "validation") -> tuple[float, float]:
+def measure_psnr(
+    vae: AutoencoderKLWan, shape: VideoShape, count: int, split: Split = "validation"
+) -> tuple[float, float]:
     """Mean PSNR in dB of reconstructed clips and of reconstructed canvases, over held-out identities; peak 255, clip by clip."""
     world = PuppetWorld(split, seed=0, height=shape.height, width=shape.width, num_frames=shape.num_frames)
     device = next(vae.parameters()).device
-    clips, canvases = [], []
+    clips: list[float] = []
+    canvases: list[float] = []
     for index in range(count):
         sample = world.clip(index)
         references = MagrefMethod().training_references(sample, np.random.default_rng(index))

@@ -66,7 +66,10 @@ class TextToVideo:
         return []
 
     def training_video(
-        self, frames_FYX3: NDArray[np.uint8], references: Sequence[Reference], shape: VideoShape  # noqa: ARG002
+        self,
+        frames_FYX3: NDArray[np.uint8],
+        references: Sequence[Reference],  # noqa: ARG002
+        shape: VideoShape,
     ) -> NDArray[np.uint8]:
         """The clip's first frames."""
         return frames_FYX3[: shape.num_frames]
@@ -83,7 +86,10 @@ class ImageToVideo(MagrefMethod):
         return [Reference(sample.frames_FYX3[0])]
 
     def training_video(
-        self, frames_FYX3: NDArray[np.uint8], references: Sequence[Reference], shape: VideoShape  # noqa: ARG002
+        self,
+        frames_FYX3: NDArray[np.uint8],
+        references: Sequence[Reference],  # noqa: ARG002
+        shape: VideoShape,
     ) -> NDArray[np.uint8]:
         """The clip: its first frame is the canvas already."""
         return frames_FYX3[: shape.num_frames]

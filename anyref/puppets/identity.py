@@ -4,6 +4,7 @@ A small convolutional network trained contrastively on real clips of training id
 subject, of three look-alikes of its class, and of everybody else in the batch. It never sees a generated frame, so it can judge them.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class IdentityEncoder(nn.Module):
         super().__init__()
         widths = (3, 32, 64, 128, 192)
         layers: list[nn.Module] = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in pairwise(widths):
             layers += [
                 nn.Conv2d(before, after, 3, stride=2, padding=1),
                 nn.GroupNorm(8, after),
@@ -77,7 +78,9 @@ def piece(frame: Picture, box: NDArray[np.int32], rng: np.random.Generator, reac
     cut = Image.fromarray(frame[top:bottom, left:right])
     if rng.random() < 0.5:
         factor = rng.uniform(0.35, 1.0)
-        small = cut.resize((max(2, round(cut.width * factor)), max(2, round(cut.height * factor))), Image.Resampling.BOX)
+        small = cut.resize(
+            (max(2, round(cut.width * factor)), max(2, round(cut.height * factor))), Image.Resampling.BOX
+        )
         cut = small.resize(cut.size, Image.Resampling.BILINEAR)
     return np.asarray(cut)
 

@@ -47,13 +47,13 @@ def picture(world: PuppetWorld, index: int, rng: np.random.Generator) -> tuple[N
     sample = world.clip(index)
     references = MagrefMethod(cross_pair_probability=0.8).training_references(sample, rng)
     height, width, _ = sample.frames_FYX3.shape[1:]
-    words = " and ".join((reference.name or "").replace("/", " ").replace("-", " ") for reference in references)
+    words = " and ".join(
+        (reference.name or "").replace("/", " ").replace("-", " ") for reference in references
+    )
     return compose(references, height, width).image_YX3, words
 
 
-def train(
-    tower: CLIPVisionModel, config: FitConfig, shape: VideoShape, batch_size: int = 64
-) -> None:
+def train(tower: CLIPVisionModel, config: FitConfig, shape: VideoShape, batch_size: int = 64) -> None:
     """Train the tower in place."""
     device = next(tower.parameters()).device
     world = PuppetWorld("train", seed=config.seed + 1, height=shape.height, width=shape.width, num_frames=1)
@@ -63,7 +63,9 @@ def train(
     held_out = PuppetWorld("validation", seed=0, height=shape.height, width=shape.width, num_frames=1)
 
     def similarities(source: PuppetWorld, first: int, count: int) -> Tensor:
-        drawn = [picture(source, index, np.random.default_rng(index)) for index in range(first, first + count)]
+        drawn = [
+            picture(source, index, np.random.default_rng(index)) for index in range(first, first + count)
+        ]
         pixels = torch.from_numpy(np.stack([image for image, _ in drawn])).permute(0, 3, 1, 2).float()
         tokens = tokenizer([words for _, words in drawn], padding=True, return_tensors="pt")
         size = tower.config.image_size

@@ -54,20 +54,24 @@ def reference_of(subject: Subject) -> Reference:
 
 
 def generate(
-    pipeline: AnyRefPipeline, captions: Sequence[str], references: Sequence[Sequence[Reference]], batch_size: int = 10, **settings: Any
+    pipeline: AnyRefPipeline,
+    captions: Sequence[str],
+    references: Sequence[Sequence[Reference]],
+    batch_size: int = 10,
+    **settings: Any,
 ) -> list[Frames]:
     """Videos [F, Y, X, 3], uint8, clip n from seed n."""
     videos: list[Frames] = []
     for start in range(0, len(captions), batch_size):
         stop = min(len(captions), start + batch_size)
-        made = pipeline(
+        made: Any = pipeline(
             prompt=list(captions[start:stop]),
             reference_images=[list(row) for row in references[start:stop]],
             generator=[torch.Generator().manual_seed(number) for number in range(start, stop)],
             output_type="np",
             **settings,
-        ).frames
-        videos += [np.rint(255 * np.asarray(video)).astype(np.uint8) for video in made]
+        )
+        videos += [np.rint(255 * np.asarray(video)).astype(np.uint8) for video in made.frames]
     return videos
 
 
@@ -78,14 +82,20 @@ def embed(encoder: IdentityEncoder, pictures: Sequence[Frames]) -> NDArray[np.fl
     return vectors
 
 
-def embed_video(encoder: IdentityEncoder, frames_FYX3: Frames, columns: slice = slice(None)) -> NDArray[np.float32]:
+def embed_video(
+    encoder: IdentityEncoder, frames_FYX3: Frames, columns: slice = slice(None)
+) -> NDArray[np.float32]:
     """Mean vector of five frames spread over a video (or over a part of its width)."""
     chosen = np.linspace(1, len(frames_FYX3) - 2, 5).round().astype(int)
-    mean: NDArray[np.float32] = embed(encoder, [np.ascontiguousarray(frames_FYX3[n][:, columns]) for n in chosen]).mean(axis=0)
+    mean: NDArray[np.float32] = embed(
+        encoder, [np.ascontiguousarray(frames_FYX3[n][:, columns]) for n in chosen]
+    ).mean(axis=0)
     return mean
 
 
-def retrieval(encoder: IdentityEncoder, world: PuppetWorld, samples: Sequence[Sample], videos: Sequence[Frames]) -> Rate:
+def retrieval(
+    encoder: IdentityEncoder, world: PuppetWorld, samples: Sequence[Sample], videos: Sequence[Frames]
+) -> Rate:
     """Share of videos nearer to their own reference than to seven others of the same class. Chance: 12.5 %."""
     outcomes = []
     for number, (sample, video) in enumerate(zip(samples, videos, strict=True)):
@@ -100,10 +110,15 @@ def binding(encoder: IdentityEncoder, samples: Sequence[Sample], videos: Sequenc
     """Share of sides of two-subject videos that are nearer to the reference of the subject the caption puts there. Chance: 50 %."""
     outcomes = []
     for sample, video in zip(samples, videos, strict=True):
-        pair = sorted(sample.subjects[:2], key=lambda subject: int(subject.boxes_F4[0][1] + subject.boxes_F4[0][3]))
+        pair = sorted(
+            sample.subjects[:2], key=lambda subject: int(subject.boxes_F4[0][1] + subject.boxes_F4[0][3])
+        )
         candidates = embed(encoder, [reference_of(subject).image for subject in pair])
         middle = video.shape[2] // 2
-        sides = [embed_video(encoder, video, slice(0, middle)), embed_video(encoder, video, slice(middle, None))]
+        sides = [
+            embed_video(encoder, video, slice(0, middle)),
+            embed_video(encoder, video, slice(middle, None)),
+        ]
         outcomes.append(np.mean([(candidates @ side).argmax() == index for index, side in enumerate(sides)]))
     return rate(outcomes)
 
@@ -111,24 +126,38 @@ def binding(encoder: IdentityEncoder, samples: Sequence[Sample], videos: Sequenc
 def single_clips(world: PuppetWorld, count: int) -> list[Sample]:
     """Clips of one subject, no other references."""
     return [
-        world.clip(index, num_subjects=1, background_reference=False, clothing_reference=False) for index in range(count)
+        world.clip(index, num_subjects=1, background_reference=False, clothing_reference=False)
+        for index in range(count)
     ]
 
 
 def pair_clips(world: PuppetWorld, count: int, *, same_kind: bool) -> list[Sample]:
     """Clips of two subjects that stay on their sides."""
     return [
-        world.clip(index, num_subjects=2, same_kind=same_kind, background_reference=False, clothing_reference=False, actions=STILL)
+        world.clip(
+            index,
+            num_subjects=2,
+            same_kind=same_kind,
+            background_reference=False,
+            clothing_reference=False,
+            actions=STILL,
+        )
         for index in range(count)
     ]
 
 
 def measure(
-    pipeline: AnyRefPipeline, encoder: IdentityEncoder, count: int = 200, report: Callable[[str, Rate], None] = lambda *_: None, **settings: Any
+    pipeline: AnyRefPipeline,
+    encoder: IdentityEncoder,
+    count: int = 200,
+    report: Callable[[str, Rate], None] = lambda *_: None,
+    **settings: Any,
 ) -> dict[str, Rate]:
     """All generation measures on the test split: retrieval (real clips, right, swapped references) and binding (anchors on and off)."""
     height, width = pipeline.method.defaults.height, pipeline.method.defaults.width
-    world = PuppetWorld("test", seed=0, height=height, width=width, num_frames=pipeline.method.defaults.num_frames)
+    world = PuppetWorld(
+        "test", seed=0, height=height, width=width, num_frames=pipeline.method.defaults.num_frames
+    )
     results: dict[str, Rate] = {}
 
     def note(name: str, value: Rate) -> None:
@@ -138,17 +167,25 @@ def measure(
     samples = single_clips(world, count)
     captions = [sample.caption for sample in samples]
     own = [[reference_of(sample.subjects[0])] for sample in samples]
-    note("retrieval, real clips", retrieval(encoder, world, samples, [sample.frames_FYX3 for sample in samples]))
+    note(
+        "retrieval, real clips",
+        retrieval(encoder, world, samples, [sample.frames_FYX3 for sample in samples]),
+    )
     note("retrieval", retrieval(encoder, world, samples, generate(pipeline, captions, own, **settings)))
     # Another clip's picture under this clip's phrase.
     other = [[replace(own[(n + 1) % count][0], phrase=own[n][0].phrase)] for n in range(count)]
-    note("retrieval, shuffled references", retrieval(encoder, world, samples, generate(pipeline, captions, other, **settings)))
+    note(
+        "retrieval, shuffled references",
+        retrieval(encoder, world, samples, generate(pipeline, captions, other, **settings)),
+    )
     for kind in (False, True):
         pairs = pair_clips(world, count // 2, same_kind=kind)
         name = "same class" if kind else "two classes"
         note(f"binding, {name}, real clips", binding(encoder, pairs, [pair.frames_FYX3 for pair in pairs]))
         rows = [[reference_of(subject) for subject in pair.subjects[:2]] for pair in pairs]
         for strength, words in ((None, "anchors on"), (0.0, "anchors off")):
-            videos = generate(pipeline, [pair.caption for pair in pairs], rows, anchor_strength=strength, **settings)
+            videos = generate(
+                pipeline, [pair.caption for pair in pairs], rows, anchor_strength=strength, **settings
+            )
             note(f"binding, {name}, {words}", binding(encoder, pairs, videos))
     return results

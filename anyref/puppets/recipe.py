@@ -1,47 +1,40 @@
 """The recipe: every embedded model from nothing, in six stages, each resumable at any step.
 
-autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; and identity, which judges them. Each stage reads what the ones before it
-wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are frozen once trained, as Wan's are. Budgets
-differ in numbers only; the seed and the world are the same.
+autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; and identity, which judges them.
+Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are
+frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
+from anyref import provenance
 from anyref.encoders import Encoders
 from anyref.latents import VideoShape
 from anyref.methods import Method
 from anyref.methods.magref import MagrefMethod
-from anyref.puppets import autoencoder, identity, image_encoder, models
+from anyref.puppets import STAGES, Stage, autoencoder, cards, identity, image_encoder, models
 from anyref.puppets.backbones import ImageToVideo, TextToVideo
+from anyref.puppets.budgets import BUDGETS
 from anyref.sampling import SamplingDefaults
 from anyref.training import data
 from anyref.training.flow import FlowConfig
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
-from anyref.training.trainer import Phase, TrainConfig, train
+from anyref.training.trainer import TrainConfig, TrainingData, train
 from anyref.transformer import AnyRefTransformer
 from anyref.worlds import PuppetWorld
+from anyref.worlds.identities import Split
 
-Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref", "identity"]
-STAGES: tuple[Stage, ...] = (
-    "autoencoder",
-    "image-encoder",
-    "text-to-video",
-    "image-to-video",
-    "magref",
-    "identity",
-)
 DEFAULTS: dict[str, object] = {
     "height": models.HEIGHT,
     "width": models.WIDTH,
@@ -58,69 +51,6 @@ ANCHOR_STRENGTH = 1.0
 """alpha of MAGREF's eq. 6 for the embedded weights; the paper does not give it."""
 EXTRA_FRAMES = 4
 """Everything is trained on the 21 frames that MAGREF samples for 17."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Numbers of one stage."""
-
-    steps: int
-    clips: int = 0
-    batch_size: int = 32
-    muon_learning_rate: float = 8e-3
-    learning_rate: float = 2e-3
-    phases: tuple[Phase, ...] = ()
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How much each stage trains."""
-
-    parts: dict[Stage, Part]
-    compiled: bool = True
-    batch_scale: int = 1
-    checkpoint_every: int = 100
-
-
-BUDGETS: dict[str, Budget] = {
-    "cpu": Budget(
-        {
-            "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
-            "image-encoder": Part(400, batch_size=64, learning_rate=1e-3),
-            "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
-            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),)),
-            "magref": Part(1500, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
-            "identity": Part(500, batch_size=48),
-        }
-    ),
-    "cuda": Budget(
-        {
-            "autoencoder": Part(12000, learning_rate=1e-3),
-            "image-encoder": Part(4000, batch_size=512, learning_rate=1e-3),
-            "text-to-video": Part(
-                24000, clips=200_000, batch_size=256, phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512))
-            ),
-            "image-to-video": Part(6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
-            "magref": Part(30000, clips=300_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
-            "identity": Part(6000, batch_size=192),
-        },
-        batch_scale=16,
-        checkpoint_every=1000,
-    ),
-    "rehearsal": Budget(
-        {
-            "autoencoder": Part(4),
-            "image-encoder": Part(2, batch_size=8),
-            "text-to-video": Part(2, clips=16, batch_size=4),
-            "image-to-video": Part(2, clips=16, batch_size=4),
-            "magref": Part(2, clips=16, batch_size=4),
-            "identity": Part(2, batch_size=4),
-        },
-        compiled=False,
-        checkpoint_every=1,
-    ),
-}
-"""cpu: under three hours on 2 cores. cuda: the full recipe. rehearsal: every line of the recipe in a minute, for tests; learns nothing."""
 
 
 @dataclass(frozen=True)
@@ -151,22 +81,23 @@ class Recipe:
         """What is sampled in training: 17 frames and the canvas."""
         return VideoShape(models.NUM_FRAMES + EXTRA_FRAMES, self.height, self.width)
 
-    def fit(self, stage: Stage, **optimizer: Any) -> FitConfig:
+    def fit(self, stage: Stage) -> FitConfig:
         """The loop's configuration for a stage."""
         budget = BUDGETS[self.budget]
         part = budget.parts[stage]
-        settings = {
-            "learning_rate": part.learning_rate,
-            "muon_learning_rate": part.muon_learning_rate,
-            "betas": (0.9, 0.99),
-            "schedule": "linear",
-            "warmup_steps": min(20, part.steps // 4),
-        }
+        optimizer = OptimizerConfig(
+            learning_rate=part.learning_rate,
+            muon_learning_rate=part.muon_learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=part.weight_decay,
+            schedule="linear",
+            warmup_steps=min(20, part.steps // 4),
+        )
         return FitConfig(
             output=self.output / stage,
             num_steps=part.steps,
             seed=self.seed,
-            optimizer=OptimizerConfig(**(settings | optimizer)),
+            optimizer=optimizer,
             ema_decay=0.998,
             checkpoint_every=budget.checkpoint_every,
             validate_every=max(1, part.steps // 4),
@@ -178,6 +109,7 @@ def run(recipe: Recipe) -> None:
     """Run the stages that have not been run."""
     for stage in recipe.stages:
         _RUN[stage](recipe)
+    cards.write(recipe.weights)
 
 
 def load_encoders(weights: Path, device: str = "cpu") -> Encoders:
@@ -197,6 +129,18 @@ def _save(model: Any, folder: Path, record: dict[str, Any]) -> None:
     """bf16 safetensors and the record of the training beside them; `training.json` marks the folder as finished."""
     model.to("cpu", torch.bfloat16).save_pretrained(folder)
     (folder / "training.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _record(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """How a part was trained: the numbers of its stage, seed, sizes, and the state of the code."""
+    return {
+        "stage": stage,
+        "budget": recipe.budget,
+        "numbers": asdict(BUDGETS[recipe.budget].parts[stage]),
+        "seed": recipe.seed,
+        "frames": [recipe.shape.num_frames, recipe.height, recipe.width],
+        "commit": provenance.commit(),
+    }
 
 
 def _finished(folder: Path) -> bool:
@@ -219,11 +163,17 @@ def _train_autoencoder(recipe: Recipe) -> None:
     budget = BUDGETS[recipe.budget]
     clip_shape = replace(recipe.shape, num_frames=models.NUM_FRAMES)
     autoencoder.train(
-        vae.to(recipe.device), config, clip_shape, compiled=recipe.budget == "cuda", batch_scale=budget.batch_scale
+        vae.to(recipe.device),
+        config,
+        clip_shape,
+        compiled=recipe.budget == "cuda",
+        batch_scale=budget.batch_scale,
     )
     if _reached(config):
         clips, canvases = autoencoder.measure_psnr(vae.eval(), clip_shape, 64, "test")
-        _save(vae, folder, {"recipe": asdict(recipe), "psnr_db": {"clips": clips, "canvases": canvases}})
+        _save(
+            vae, folder, _record(recipe, "autoencoder") | {"psnr_db": {"clips": clips, "canvases": canvases}}
+        )
 
 
 def _train_image_encoder(recipe: Recipe) -> None:
@@ -233,13 +183,15 @@ def _train_image_encoder(recipe: Recipe) -> None:
     torch.manual_seed(recipe.seed)
     tower = models.build_image_encoder()
     models.initialise(tower, recipe.seed + 1)
-    config = recipe.fit("image-encoder", weight_decay=0.05)
-    config = replace(config, optimizer=replace(config.optimizer, muon_learning_rate=None))
+    config = recipe.fit("image-encoder")
     image_encoder.train(
-        tower.to(recipe.device), config, recipe.shape, BUDGETS[recipe.budget].parts["image-encoder"].batch_size
+        tower.to(recipe.device),
+        config,
+        recipe.shape,
+        BUDGETS[recipe.budget].parts["image-encoder"].batch_size,
     )
     if _reached(config):
-        _save(tower, folder, {"recipe": asdict(recipe)})
+        _save(tower, folder, _record(recipe, "image-encoder"))
 
 
 def _train_text_to_video(recipe: Recipe) -> None:
@@ -260,8 +212,8 @@ def _train_text_to_video(recipe: Recipe) -> None:
     method = TextToVideo(SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
     config = _train_stage(recipe, "text-to-video", method, encoders, transformer, train_text_encoder=True)
     if _reached(config.fit):
-        _save(encoders.text_encoder, shared / "text_encoder", {"recipe": asdict(recipe)})
-        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+        _save(encoders.text_encoder, shared / "text_encoder", _record(recipe, "text-to-video"))
+        _save(transformer, folder, _record(recipe, "text-to-video"))
 
 
 def _train_image_to_video(recipe: Recipe) -> None:
@@ -273,9 +225,11 @@ def _train_image_to_video(recipe: Recipe) -> None:
     models.initialise(transformer, recipe.seed + 4)
     widen(narrow, transformer)
     method = ImageToVideo(defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
-    config = _train_stage(recipe, "image-to-video", method, load_encoders(recipe.weights, recipe.device), transformer)
+    config = _train_stage(
+        recipe, "image-to-video", method, load_encoders(recipe.weights, recipe.device), transformer
+    )
     if _reached(config.fit):
-        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+        _save(transformer, folder, _record(recipe, "image-to-video"))
         models.write_model_folder(recipe.weights / "i2v", "magref", 0.0, DEFAULTS)
 
 
@@ -289,7 +243,7 @@ def _train_magref(recipe: Recipe) -> None:
     method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
     config = _train_stage(recipe, "magref", method, load_encoders(recipe.weights, recipe.device), transformer)
     if _reached(config.fit):
-        _save(transformer, folder, {"recipe": asdict(recipe), "config": asdict(config)})
+        _save(transformer, folder, _record(recipe, "magref"))
         models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, DEFAULTS)
 
 
@@ -297,8 +251,7 @@ def _train_identity(recipe: Recipe) -> None:
     path = recipe.weights / "identity.safetensors"
     if path.exists():
         return
-    config = recipe.fit("identity", weight_decay=0.05)
-    config = replace(config, validate_every=0, optimizer=replace(config.optimizer, muon_learning_rate=None))
+    config = recipe.fit("identity")
     encoder = identity.train(config, BUDGETS[recipe.budget].parts["identity"].batch_size)
     if _reached(config):
         identity.save(encoder, path)
@@ -354,38 +307,27 @@ def _train_stage(
         transformer.to(recipe.device),
         method,
         encoders,
-        examples,
-        recipe.shape,
+        TrainingData(examples, recipe.shape, validation),
         config,
         train_text_encoder=train_text_encoder,
-        validation=validation,
     )
     return config
 
 
 def prepare_examples(
-    recipe: Recipe, method: Method, split: Literal["train", "validation", "test"], count: int, folder: Path
+    recipe: Recipe, method: Method, split: Split, count: int, folder: Path
 ) -> list[data.Example]:
     """Clips of the world, encoded for a method and kept in `folder`."""
-    make = partial(_make_encode, recipe.weights, recipe.shape, method, split, recipe.seed)
+    # MAGREF's target begins with the canvas, so its clips are one frame shorter.
+    num_frames = recipe.shape.num_frames - int(type(method) is MagrefMethod)
+    world = partial(PuppetWorld, split, recipe.seed, recipe.height, recipe.width, num_frames)
+    load = partial(load_for_encoding, recipe.weights)
+    make = partial(data.make_encode, load, world, method, recipe.shape, recipe.seed)
     data.build_cache(folder, count, make, recipe.workers)
     return data.load_cache(folder, count)
 
 
-def _make_encode(
-    weights: Path, shape: VideoShape, method: Method, split: Literal["train", "validation", "test"], seed: int
-) -> Callable[[Sequence[int]], list[data.Example]]:
+def load_for_encoding(weights: Path) -> Encoders:
+    """The shared parts, the autoencoder at once instead of in chunks."""
     encoders = load_encoders(weights)
-    encoders = replace(encoders, vae=autoencoder.WholeClipEncoder(encoders.vae))
-    # MAGREF's target begins with the canvas, so its clips are one frame shorter.
-    canvas = type(method) is MagrefMethod
-    world = PuppetWorld(
-        split, seed=seed, height=shape.height, width=shape.width, num_frames=shape.num_frames - int(canvas)
-    )
-
-    def encode(indices: Sequence[int]) -> list[data.Example]:
-        samples = [world.clip(index) for index in indices]
-        rngs = [np.random.default_rng((seed, index)) for index in indices]
-        return data.encode_samples(samples, method, encoders, shape, rngs)
-
-    return encode
+    return replace(encoders, vae=autoencoder.WholeClipEncoder(encoders.vae))

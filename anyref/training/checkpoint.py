@@ -40,5 +40,7 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(
-        path for path in (folder / "checkpoints").glob("step-*") if path.suffix == "" and (path / "state.pt").exists()
+        path
+        for path in (folder / "checkpoints").glob("step-*")
+        if path.suffix == "" and (path / "state.pt").exists()
     )

@@ -5,7 +5,6 @@ configuration; building goes on where it was interrupted. Drawing a batch is a p
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ SHARD = 128
 class Source(Protocol):
     """Where samples come from: a world, or a curated set."""
 
-    def __call__(self, index: int) -> Sample:
+    def clip(self, index: int) -> Sample:
         """The sample of this index, always the same."""
 
 
@@ -70,7 +69,8 @@ def encode_samples(
     """Encode samples with references drawn by the method. `shape` is the sampled shape (with MAGREF's canvas frame)."""
     references = [method.training_references(sample, rng) for sample, rng in zip(samples, rngs, strict=True)]
     targets = [
-        method.training_video(sample.frames_FYX3, row, shape) for sample, row in zip(samples, references, strict=True)
+        method.training_video(sample.frames_FYX3, row, shape)
+        for sample, row in zip(samples, references, strict=True)
     ]
     video = torch.from_numpy(np.stack(targets)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
     latents = encoders.encode_video(video)
@@ -82,18 +82,41 @@ def encode_samples(
     return examples
 
 
+def make_encode(
+    load: Callable[[], Encoders],
+    open_source: Callable[[], Source],
+    method: Method,
+    shape: VideoShape,
+    seed: int,
+) -> Encode:
+    """Load the encoders, open the source, and return the function that encodes samples of given indices."""
+    encoders, source = load(), open_source()
+
+    def encode(indices: Sequence[int]) -> list[Example]:
+        rngs = [np.random.default_rng((seed, index)) for index in indices]
+        return encode_samples([source.clip(index) for index in indices], method, encoders, shape, rngs)
+
+    return encode
+
+
 def subject_cells(sample: Sample, shape: VideoShape) -> NDArray[np.bool_]:
     """[T, H, W], True where a subject other than the background covers any pixel of the cell; the clip ends with the target."""
     masks = [subject.masks_FYX for subject in sample.subjects if subject.kind != "background"]
     frames = np.zeros((shape.num_frames, shape.height, shape.width), dtype=bool)
     if masks:
-        seen = np.any(masks, axis=0)
+        seen: NDArray[np.bool_] = np.logical_or.reduce(masks)
         count = min(len(seen), shape.num_frames)
         frames[-count:] = seen[-count:]
-    cells = frames.reshape(
-        shape.num_frames, shape.height // SPATIAL_STRIDE, SPATIAL_STRIDE, shape.width // SPATIAL_STRIDE, SPATIAL_STRIDE
-    ).any(axis=(2, 4))
-    later = cells[1:].reshape(-1, TEMPORAL_STRIDE, *cells.shape[1:]).any(axis=1)
+    cells = np.asarray(
+        frames.reshape(
+            shape.num_frames,
+            shape.height // SPATIAL_STRIDE,
+            SPATIAL_STRIDE,
+            shape.width // SPATIAL_STRIDE,
+            SPATIAL_STRIDE,
+        ).any(axis=(2, 4))
+    )
+    later = np.asarray(cells[1:].reshape(-1, TEMPORAL_STRIDE, *cells.shape[1:]).any(axis=1))
     return np.concatenate([cells[:1], later])
 
 
@@ -141,10 +164,12 @@ def _shard(folder: Path, number: int) -> Path:
 
 def _write_shard(folder: Path, number: int, count: int, encode: Encode) -> None:
     indices = range(number * SHARD, min(count, (number + 1) * SHARD))
-    examples = [example for start in range(0, len(indices), 8) for example in encode(indices[start : start + 8])]
+    examples = [
+        example for start in range(0, len(indices), 8) for example in encode(indices[start : start + 8])
+    ]
     unfinished = _shard(folder, number).with_suffix(".unfinished")
     torch.save([_pack(example) for example in examples], unfinished)
-    os.replace(unfinished, _shard(folder, number))
+    unfinished.replace(_shard(folder, number))
 
 
 def _pack(example: Example) -> dict[str, Any]:
@@ -186,12 +211,16 @@ def load_cache(folder: Path, count: int) -> list[Example]:
     for number in range(-(-count // SHARD)):
         path = _shard(folder, number)
         if not path.exists():
-            raise ValueError(f"{folder} lacks {path.name}; build the cache again, it goes on where it stopped")
+            raise ValueError(
+                f"{folder} lacks {path.name}; build the cache again, it goes on where it stopped"
+            )
         examples += [_unpack(packed) for packed in torch.load(path, weights_only=True)]
     return examples[:count]
 
 
-def collate(examples: Sequence[Example], empty: Conditioning, kept: Sequence[bool], captions: Sequence[str]) -> Batch:
+def collate(
+    examples: Sequence[Example], empty: Conditioning, kept: Sequence[bool], captions: Sequence[str]
+) -> Batch:
     """Examples as a batch; where `kept` is False the references are replaced by `empty` (the method's conditioning without any)."""
     parts = [example.conditioning if keep else empty for example, keep in zip(examples, kept, strict=True)]
     return Batch(

@@ -48,6 +48,11 @@ class FitConfig:
     """Stop (resumably) after this many steps of this run: a rehearsal of an interruption."""
 
 
+def every_matrix(name: str, parameter: Tensor) -> bool:  # noqa: ARG001 - the signature of `fit`'s argument
+    """Muon, where it is configured, takes every matrix."""
+    return parameter.ndim >= 2
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The generator of a step: the same for the same (seed, step), whatever happened before."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
@@ -57,7 +62,7 @@ def fit(
     model: nn.Module,
     loss: Loss,
     config: FitConfig,
-    is_matrix: Callable[[str, Tensor], bool] = lambda name, parameter: True,
+    is_matrix: Callable[[str, Tensor], bool] = every_matrix,
     validate: Callable[[int], dict[str, float]] | None = None,
 ) -> None:
     """Train `model` in place and leave the moving average of its weights in it.
@@ -95,11 +100,13 @@ def _step(loss: Loss, optimizer: Optimizer, config: FitConfig, step: int) -> dic
     numbers = {"loss": 0.0}
     for micro in range(config.accumulate):
         value, extra = loss(step * config.accumulate + micro, generator)
-        (value / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        (value / config.accumulate).backward()
         for name, number in {"loss": float(value.detach()), **extra}.items():
             numbers[name] = numbers.get(name, 0.0) + number / config.accumulate
     if not math.isfinite(numbers["loss"]):
-        raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate and resume")
+        raise FloatingPointError(
+            f"the loss is {numbers['loss']} at step {step}; lower the learning rate and resume"
+        )
     numbers["gradient_norm"] = optimizer.step(rate_factor(config.optimizer, step, config.num_steps))
     return numbers
 
@@ -113,7 +120,11 @@ class _State:
     average: dict[str, Tensor] | None
 
     def to_save(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
 
 
 def _resume(
@@ -186,9 +197,9 @@ class _Log:
         self.file = self.path.open("a", buffering=1)
         self.console = Console()
         try:
-            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  optional: extra "train"
+            from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(config.output / "tensorboard"), purge_step=start)
+            self.board: Any = SummaryWriter(str(config.output / "tensorboard"), purge_step=start)
         except ImportError:
             self.board = None
 
@@ -203,7 +214,8 @@ class _Log:
         left = elapsed / (step - self.start) * (self.config.num_steps - step)
         shown = "  ".join(f"{name} {number:.4g}" for name, number in numbers.items())
         self.console.print(
-            f"step {step}/{self.config.num_steps}  {shown}  {elapsed:.0f} s, about {left:.0f} s left", highlight=False
+            f"step {step}/{self.config.num_steps}  {shown}  {elapsed:.0f} s, about {left:.0f} s left",
+            highlight=False,
         )
 
     def close(self) -> None:

@@ -48,7 +48,9 @@ def rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
 class Optimizer:
     """AdamW and, where configured, Muon behind one `step`; its state is saved and restored exactly."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, is_matrix: Callable[[str, Tensor], bool]) -> None:
+    def __init__(
+        self, model: nn.Module, config: OptimizerConfig, is_matrix: Callable[[str, Tensor], bool]
+    ) -> None:
         self.config = config
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         use_muon = config.muon_learning_rate is not None

@@ -31,7 +31,11 @@ _PAPER = TrainConfig(
         output=Path("runs/magref"),
         num_steps=20_000,  # the paper gives no number
         optimizer=OptimizerConfig(
-            learning_rate=1e-5, betas=(0.9, 0.999), weight_decay=0.01, clip_norm=1.0, schedule="cosine-restarts"
+            learning_rate=1e-5,
+            betas=(0.9, 0.999),
+            weight_decay=0.01,
+            clip_norm=1.0,
+            schedule="cosine-restarts",
         ),
         ema_decay=0.0,
         checkpoint_every=500,

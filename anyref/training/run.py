@@ -3,57 +3,66 @@
 The pipeline is passed in: training knows the parts it trains, not how videos are sampled.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from anyref import media
+from anyref.encoders import Encoders
+from anyref.files import write_json
 from anyref.latents import VideoShape
-from anyref.methods import Method
+from anyref.methods.folder import method_of, record_of
 from anyref.samples import Sample
-from anyref.training.data import Encode, build_cache, encode_samples, load_cache, write_manifest
+from anyref.training.data import build_cache, load_cache, make_encode, write_manifest
 from anyref.training.recipes import TrainingRecipe
-from anyref.training.trainer import train
+from anyref.training.trainer import TrainingData, train
 from anyref.worlds import PuppetWorld
+from anyref.worlds.identities import Split
 
 NUM_SHEET_SAMPLES = 4
-Split = Literal["train", "validation", "test"]
 
 
 def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers: int = 1) -> Path:
     """Train and return the finished model's folder. `load()` gives a fresh pipeline to each process that encodes."""
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
-    shape = recipe.method.sampled_shape(VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False)
-    record = {"recipe": asdict(recipe), "shape": asdict(shape)}
-    make = partial(_make_encode, load, recipe.method, shape, recipe.world_seed)
+    shape = recipe.method.sampled_shape(
+        VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False
+    )
+    # MAGREF's target begins with the canvas: one frame of the sampled ones is not the clip's.
+    size = (shape.height, shape.width, shape.num_frames - 1)
     encoded = {}
-    for split, count in (("train", recipe.clips), ("validation", min(64, recipe.clips))):
+    counts: tuple[tuple[Split, int], ...] = (("train", recipe.clips), ("validation", min(64, recipe.clips)))
+    for split, count in counts:
         folder = output / "cache" / split
-        write_manifest(folder, {"method": asdict(recipe.method), "base": recipe.base, "shape": asdict(shape), "count": count})
-        build_cache(folder, count, partial(make, split), workers)  # type: ignore[arg-type]
+        encoded_with = {"method": record_of(recipe.method), "base": recipe.base}
+        write_manifest(folder, {**encoded_with, "shape": asdict(shape), "count": count})
+        world = partial(PuppetWorld, split, recipe.world_seed, *size)
+        make = partial(make_encode, partial(_encoders, load), world, recipe.method, shape, recipe.world_seed)
+        build_cache(folder, count, make, workers)
         encoded[split] = load_cache(folder, count)
-    world = PuppetWorld("validation", seed=0, height=shape.height, width=shape.width, num_frames=asked.num_frames)
-    pipeline.method = replace(recipe.method, defaults=asked)
+    shown = PuppetWorld("validation", recipe.world_seed, *size)
+    pipeline.method = method_of(
+        record_of(recipe.method) | {"defaults": record_of(pipeline.method)["defaults"]}
+    )
     train(
         pipeline.transformer,
         recipe.method,
         pipeline.encoders,
-        encoded["train"],
-        shape,
+        TrainingData(encoded["train"], shape, encoded["validation"]),
         recipe.train,
-        validation=encoded["validation"],
-        draw_samples=sheet_drawer(pipeline, [world.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"),
+        draw_samples=sheet_drawer(
+            pipeline, [shown.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"
+        ),
     )
     pipeline.save_pretrained(output / "model")
-    (output / "model" / "training.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    write_json(output / "model" / "training.json", {"recipe": asdict(recipe), "shape": asdict(shape)})
     return output / "model"
 
 
@@ -65,7 +74,9 @@ def sheet_drawer(pipeline: Any, samples: Sequence[Sample], folder: Path) -> Call
         for number, sample in enumerate(samples):
             references = pipeline.method.training_references(sample, np.random.default_rng(number))
             frames = pipeline(
-                prompt=sample.caption, reference_images=references, generator=torch.Generator().manual_seed(number)
+                prompt=sample.caption,
+                reference_images=references,
+                generator=torch.Generator().manual_seed(number),
             ).frames[0]
             video: NDArray[np.uint8] = np.rint(255 * np.asarray(frames)).astype(np.uint8)
             sheet = media.contact_sheet([reference.image for reference in references], video, sample.caption)
@@ -74,15 +85,6 @@ def sheet_drawer(pipeline: Any, samples: Sequence[Sample], folder: Path) -> Call
     return draw
 
 
-def _make_encode(
-    load: Callable[[], Any], method: Method, shape: VideoShape, seed: int, split: Split
-) -> Encode:
-    encoders = load().encoders
-    world = PuppetWorld(split, seed=seed, height=shape.height, width=shape.width, num_frames=shape.num_frames - 1)
-
-    def encode(indices: Sequence[int]) -> list[Any]:
-        samples = [world.clip(index) for index in indices]
-        rngs = [np.random.default_rng((seed, index)) for index in indices]
-        return encode_samples(samples, method, encoders, shape, rngs)
-
-    return encode
+def _encoders(load: Callable[[], Any]) -> Encoders:
+    encoders: Encoders = load().encoders
+    return encoders

@@ -67,24 +67,34 @@ class TextAndTransformer(nn.Module):
         self.text_encoder = text_encoder
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """Encoded samples of one sampled shape; `validation` may be empty."""
+
+    examples: Sequence[Example]
+    shape: VideoShape
+    validation: Sequence[Example] = ()
+
+
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon takes a parameter: weight matrices of the blocks, not embeddings, tables, or the ends of the network."""
-    return parameter.ndim == 2 and (".blocks." in name or ".block." in name) and "relative_attention" not in name
+    return (
+        parameter.ndim == 2 and (".blocks." in name or ".block." in name) and "relative_attention" not in name
+    )
 
 
 def train(
     transformer: AnyRefTransformer,
     method: Method,
     encoders: Encoders,
-    examples: Sequence[Example],
-    shape: VideoShape,
+    data: TrainingData,
     config: TrainConfig,
     *,
     train_text_encoder: bool = False,
-    validation: Sequence[Example] = (),
     draw_samples: Callable[[int], None] | None = None,
 ) -> None:
-    """Train in place. `shape` is the sampled shape; `draw_samples(step)` writes a contact sheet with the averaged weights."""
+    """Train in place. `draw_samples(step)` writes a contact sheet with the averaged weights."""
+    examples, validation, shape = data.examples, data.validation, data.shape
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
     transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
@@ -160,7 +170,6 @@ def held_out_loss(
     batch_size: int = 32,
 ) -> float:
     """Mean loss over examples at the same noise and noise levels every time: comparable between runs and between references."""
-
 
     total = 0.0
     for start in range(0, len(examples), batch_size):

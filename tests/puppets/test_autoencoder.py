@@ -23,4 +23,7 @@ def test_gradients_reach_both_halves() -> None:
     vae = build_autoencoder()
     video = torch.rand(1, 3, 5, 16, 16) * 2 - 1
     decode_sequence(vae, encode_moments(vae, video)[:, :16]).square().mean().backward()
-    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in (vae.encoder.conv_in.weight, vae.decoder.conv_in.weight))
+    assert all(
+        p.grad is not None and bool(p.grad.abs().sum() > 0)
+        for p in (vae.encoder.conv_in.weight, vae.decoder.conv_in.weight)
+    )

@@ -27,7 +27,9 @@ def make_model() -> nn.Module:
 
 
 def run(folder: Path, **changes: object) -> tuple[nn.Module, list[float]]:
-    config = FitConfig(folder, num_steps=8, optimizer=OPTIMIZER, ema_decay=0.9, checkpoint_every=3, log_every=100)
+    config = FitConfig(
+        folder, num_steps=8, optimizer=OPTIMIZER, ema_decay=0.9, checkpoint_every=3, log_every=100
+    )
     model = make_model()
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -72,7 +74,10 @@ def test_killed_run_resumes_bit_equal(tmp_path: Path) -> None:
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
-        while not list((tmp_path / "killed").glob("checkpoints/step-*/state.pt")) and time.monotonic() < deadline:
+        while (
+            not list((tmp_path / "killed").glob("checkpoints/step-*/state.pt"))
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         time.sleep(0.2)
     finally:
@@ -94,7 +99,10 @@ def test_unfinished_checkpoint_is_ignored(tmp_path: Path) -> None:
 def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     for step in range(5):
         checkpoint.save(tmp_path, step, {"value": step}, keep=2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000003", "step-00000004"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == [
+        "step-00000003",
+        "step-00000004",
+    ]
 
 
 def test_diverged_loss_stops_with_a_sentence(tmp_path: Path) -> None:
@@ -110,7 +118,7 @@ def test_accumulation_is_the_mean_of_micro_steps(tmp_path: Path) -> None:
         model = nn.Linear(3, 1)
         data = torch.arange(24.0).reshape(8, 3) / 10
 
-        def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG001
+        def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
             start = step * rows % 8
             return model(data[start : start + rows]).square().mean(), {}
 

@@ -16,7 +16,7 @@ from anyref.methods.magref import MagrefMethod
 from anyref.training import data
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
-from anyref.training.trainer import TrainConfig, batch_loss, held_out_loss, pad_text, train
+from anyref.training.trainer import TrainConfig, TrainingData, batch_loss, held_out_loss, pad_text, train
 from anyref.worlds import PuppetWorld
 
 SHAPE = VideoShape(9, 32, 48)
@@ -25,7 +25,9 @@ METHOD = MagrefMethod(anchor_strength=1.0)
 
 def make_encoders() -> Encoders:
     torch.manual_seed(1)
-    return Encoders(make_vae().eval(), make_text_encoder().eval(), make_tokenizer(), make_image_encoder().eval())
+    return Encoders(
+        make_vae().eval(), make_text_encoder().eval(), make_tokenizer(), make_image_encoder().eval()
+    )
 
 
 def encode(indices: range | list[int]) -> list[data.Example]:
@@ -52,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 
 def run(folder: Path, examples: list[data.Example], settings: TrainConfig) -> list[float]:
     torch.manual_seed(2)
-    train(make_transformer(), METHOD, make_encoders(), examples, SHAPE, settings)
+    train(make_transformer(), METHOD, make_encoders(), TrainingData(examples, SHAPE), settings)
     return losses(folder)
 
 
@@ -97,7 +99,12 @@ def test_canvas_words_and_anchors_of_every_row_matter(examples: list[data.Exampl
     for row in range(2):
         other = [index == row for index in range(2)]
         dropped = loss(data.collate(examples[:2], empty, [not flag for flag in other], captions))
-        retold = loss(replace(batch, captions=tuple("a cat" if flag else text for flag, text in zip(other, captions, strict=True))))
+        retold = loss(
+            replace(
+                batch,
+                captions=tuple("a cat" if flag else text for flag, text in zip(other, captions, strict=True)),
+            )
+        )
         for changed in (dropped, retold):
             assert changed[row] != usual[row]
             assert changed[1 - row] == pytest.approx(float(usual[1 - row]), abs=1e-6)
@@ -158,5 +165,7 @@ def test_padding_the_text_changes_nothing(examples: list[data.Example]) -> None:
     arguments = (latents, torch.tensor([500.0]))
     with torch.no_grad():
         short = transformer(*arguments, text, examples[0].conditioning.context_BSD, return_dict=False)[0]
-        long = transformer(*arguments, pad_text(text, 60), examples[0].conditioning.context_BSD, return_dict=False)[0]
+        long = transformer(
+            *arguments, pad_text(text, 60), examples[0].conditioning.context_BSD, return_dict=False
+        )[0]
     assert torch.allclose(short, long, atol=1e-5)

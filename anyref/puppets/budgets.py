@@ -1,0 +1,71 @@
+"""How much each stage of the recipe trains: numbers only."""
+
+from dataclasses import dataclass, replace
+
+from anyref.puppets import Stage
+from anyref.training.trainer import Phase
+
+
+@dataclass(frozen=True)
+class Part:
+    """Numbers of one stage."""
+
+    steps: int
+    clips: int = 0
+    batch_size: int = 32
+    muon_learning_rate: float | None = 8e-3
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much each stage trains."""
+
+    parts: dict[Stage, Part]
+    compiled: bool = True
+    batch_scale: int = 1
+    checkpoint_every: int = 100
+
+
+_SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
+BUDGETS: dict[str, Budget] = {
+    "cpu": Budget(
+        {
+            "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
+            "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
+            "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
+            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),)),
+            "magref": Part(1500, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
+            "identity": replace(_SMALL, steps=500, batch_size=48),
+        }
+    ),
+    "cuda": Budget(
+        {
+            "autoencoder": Part(12000, learning_rate=1e-3),
+            "image-encoder": replace(_SMALL, steps=4000, batch_size=512, learning_rate=1e-3),
+            "text-to-video": Part(
+                24000, clips=200_000, batch_size=256, phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512))
+            ),
+            "image-to-video": Part(6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "magref": Part(30000, clips=300_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "identity": replace(_SMALL, steps=6000, batch_size=192),
+        },
+        batch_scale=16,
+        checkpoint_every=1000,
+    ),
+    "rehearsal": Budget(
+        {
+            "autoencoder": Part(4),
+            "image-encoder": Part(2, batch_size=8),
+            "text-to-video": Part(2, clips=16, batch_size=4),
+            "image-to-video": Part(2, clips=16, batch_size=4),
+            "magref": Part(2, clips=16, batch_size=4),
+            "identity": Part(2, batch_size=4),
+        },
+        compiled=False,
+        checkpoint_every=1,
+    ),
+}
+"""cpu: under three hours on 2 cores. cuda: the full recipe. rehearsal: every line of the recipe in a minute, for tests; learns nothing."""

@@ -1,0 +1,68 @@
+"""The recipe: every stage runs, stops, goes on, and leaves folders that load; the widened transformer begins as the narrow one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anyref.conditioning import Conditioning, assemble
+from anyref.latents import TextContext
+from anyref.pipeline import AnyRefPipeline
+from anyref.puppets import STAGES, models
+from anyref.puppets.budgets import BUDGETS
+from anyref.puppets.recipe import Recipe, run, widen
+
+
+def test_every_budget_has_every_stage() -> None:
+    assert all(set(budget.parts) == set(STAGES) for budget in BUDGETS.values())
+    assert all(
+        phase.until < 1
+        for budget in BUDGETS.values()
+        for part in budget.parts.values()
+        for phase in part.phases
+    )
+
+
+def test_widened_transformer_begins_as_the_narrow_one() -> None:
+    narrow, wide = (
+        models.build_transformer(image_to_video=False),
+        models.build_transformer(image_to_video=True),
+    )
+    models.initialise(narrow, 0)
+    models.initialise(wide, 1)
+    torch.nn.init.normal_(narrow.proj_out.weight, std=0.02)
+    widen(narrow, wide)
+    noisy, text = torch.randn(1, 16, 2, 4, 4), TextContext(torch.randn(1, 5, models.TEXT_WIDTH))
+    canvas = Conditioning(
+        channels_BCTHW=torch.randn(1, 20, 2, 4, 4), context_BSD=torch.randn(1, 7, models.IMAGE_WIDTH)
+    )
+    time = torch.tensor([500.0])
+    with torch.no_grad():
+        plain = narrow(assemble(noisy, time, Conditioning()), encoder_hidden_states=text, return_dict=False)[
+            0
+        ]
+        widened = wide(assemble(noisy, time, canvas), encoder_hidden_states=text, return_dict=False)[0]
+    assert plain.abs().max() > 0.01
+    assert torch.allclose(plain, widened, atol=1e-5)
+
+
+def test_tokenizer_takes_any_text() -> None:
+    tokenizer = models.build_tokenizer(["a dog walks on a beach."] * 3)
+    ids = tokenizer("a dog walks, \u00fcber \u72d7").input_ids
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "a dog walks, \u00fcber \u72d7"
+    assert len(tokenizer("a dog walks").input_ids) == 4
+
+
+@pytest.mark.slow
+def test_rehearsal_stops_resumes_and_leaves_a_model(tmp_path: Path) -> None:
+    run(Recipe(tmp_path, "rehearsal", workers=1, stop_after=1))
+    assert not (tmp_path / "weights" / "magref").exists()
+    run(Recipe(tmp_path, "rehearsal", workers=1))
+    scores = json.loads((tmp_path / "weights" / "shared" / "vae" / "training.json").read_text())["psnr_db"]
+    assert set(scores) == {"clips", "canvases"}
+    pipeline = AnyRefPipeline.from_pretrained(tmp_path / "weights" / "magref")
+    assert pipeline.method.defaults.num_frames == models.NUM_FRAMES
+    frames = pipeline("a dog walks on a beach.", num_inference_steps=1).frames[0]
+    assert frames.shape == (models.NUM_FRAMES, models.HEIGHT, models.WIDTH, 3)
