@@ -37,7 +37,7 @@ BUDGETS: dict[str, Budget] = {
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
             "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
             "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),)),
-            "magref": Part(1500, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
+            "magref": Part(1000, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
             "identity": replace(_SMALL, steps=500, batch_size=48),
         }
     ),

@@ -85,10 +85,10 @@ def piece(frame: Picture, box: NDArray[np.int32], rng: np.random.Generator, reac
     return np.asarray(cut)
 
 
-def train(config: FitConfig, batch_size: int = 48) -> IdentityEncoder:
+def train(config: FitConfig, batch_size: int = 48, device: str = "cpu") -> IdentityEncoder:
     """Train from nothing; returns the encoder with averaged weights."""
     torch.manual_seed(config.seed)
-    encoder = IdentityEncoder()
+    encoder = IdentityEncoder().to(device)
     world = PuppetWorld("train", seed=config.seed + 77)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG001
@@ -105,15 +105,15 @@ def train(config: FitConfig, batch_size: int = 48) -> IdentityEncoder:
             own = subject.references[int(rng.random() < 0.15)]
             others = world.distractors(subject, DISTRACTORS, index)
             pictures += [prepare(variant.image) for variant in (own, *others)]
-        with torch.autocast("cpu", torch.bfloat16):
-            vectors = encoder(to_tensor(pieces + pictures))
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            vectors = encoder(to_tensor(pieces + pictures).to(device))
         score = encoder.log_scale.clamp(max=4.0).exp() * vectors[:batch_size] @ vectors[batch_size:].T
-        target = torch.arange(batch_size) * (1 + DISTRACTORS)
+        target = torch.arange(batch_size, device=device) * (1 + DISTRACTORS)
         right = float((score.argmax(dim=1) == target).float().mean())
         return functional.cross_entropy(score, target), {"right": right}
 
     fit(encoder, loss, config)
-    return encoder.eval()
+    return encoder.cpu().eval()
 
 
 def save(encoder: IdentityEncoder, path: Path) -> None:

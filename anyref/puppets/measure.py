@@ -7,16 +7,22 @@ Loss gap: held-out loss with the right references, with another subject's, with 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anyref.latents import VideoShape
 from anyref.pipeline import AnyRefPipeline
 from anyref.puppets.identity import IdentityEncoder, prepare, to_tensor
 from anyref.references import Reference
 from anyref.samples import Sample, Subject
+from anyref.training.data import encode_samples
+from anyref.training.flow import FlowConfig
+from anyref.training.loop import FitConfig
+from anyref.training.trainer import TrainConfig, clip_losses
 from anyref.worlds import PuppetWorld
 
 CANDIDATES = 8
@@ -27,7 +33,7 @@ Frames = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of trials with its 95 % bootstrap interval."""
+    """A mean over clips (a share of them, or a loss) with its 95 % bootstrap interval."""
 
     value: float
     low: float
@@ -39,7 +45,7 @@ class Rate:
 
 
 def rate(outcomes: Sequence[float], seed: int = 0, draws: int = 2000) -> Rate:
-    """Mean of per-clip outcomes in [0, 1] and its interval."""
+    """Mean of per-clip outcomes and its interval."""
     values = np.asarray(outcomes, dtype=float)
     rng = np.random.default_rng(seed)
     means = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
@@ -146,6 +152,39 @@ def pair_clips(world: PuppetWorld, count: int, *, same_kind: bool) -> list[Sampl
     ]
 
 
+def loss_gap(pipeline: AnyRefPipeline, world: PuppetWorld, count: int) -> dict[str, Rate]:
+    """Held-out loss with the right references, with look-alikes of the same class, with none; and what swapping and dropping cost."""
+    method, asked = pipeline.method, pipeline.method.defaults
+    shape = method.sampled_shape(VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False)
+    samples = single_clips(world, count)
+    swapped = [
+        replace(sample, subjects=(replace(subject, references=tuple(world.distractors(subject, 1, number))),))
+        for number, sample in enumerate(samples)
+        for subject in sample.subjects[:1]
+    ]
+    empty = method.condition([[]], None, shape, pipeline.encoders)
+    config = TrainConfig(
+        FitConfig(Path("unused"), 0), FlowConfig(shift=2.0, foreground_weight=2.0), precision="float32"
+    )
+
+    def losses(clips: Sequence[Sample], *, dropped: bool = False) -> NDArray[np.float64]:
+        examples = []
+        for start in range(0, count, 8):
+            part = clips[start : start + 8]
+            rngs = [np.random.default_rng(start + index) for index in range(len(part))]
+            examples += encode_samples(part, method, pipeline.encoders, shape, rngs)
+        if dropped:
+            examples = [replace(example, conditioning=empty) for example in examples]
+        return np.asarray(clip_losses(pipeline.transformer, pipeline.encoders, empty, examples, config))
+
+    right, wrong, none = losses(samples), losses(swapped), losses(samples, dropped=True)
+    return {
+        "held-out loss": rate(right.tolist()),
+        "held-out loss, swapped minus right references": rate((wrong - right).tolist()),
+        "held-out loss, no references minus right": rate((none - right).tolist()),
+    }
+
+
 def measure(
     pipeline: AnyRefPipeline,
     encoder: IdentityEncoder,
@@ -188,4 +227,9 @@ def measure(
                 pipeline, [pair.caption for pair in pairs], rows, anchor_strength=strength, **settings
             )
             note(f"binding, {name}, {words}", binding(encoder, pairs, videos))
+    canvas_world = PuppetWorld(
+        "test", seed=0, height=height, width=width, num_frames=pipeline.method.defaults.num_frames + 3
+    )
+    for name, value in loss_gap(pipeline, canvas_world, min(count, 64)).items():
+        note(name, value)
     return results

@@ -91,6 +91,7 @@ class Recipe:
             betas=(0.9, 0.99),
             weight_decay=part.weight_decay,
             schedule="linear",
+            decay_fraction=0.3,
             warmup_steps=min(20, part.steps // 4),
         )
         return FitConfig(
@@ -252,7 +253,7 @@ def _train_identity(recipe: Recipe) -> None:
     if path.exists():
         return
     config = recipe.fit("identity")
-    encoder = identity.train(config, BUDGETS[recipe.budget].parts["identity"].batch_size)
+    encoder = identity.train(config, BUDGETS[recipe.budget].parts["identity"].batch_size, recipe.device)
     if _reached(config):
         identity.save(encoder, path)
 

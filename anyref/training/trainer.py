@@ -160,23 +160,33 @@ def pad_text(text: TextContext, length: int) -> TextContext:
     )
 
 
-@torch.no_grad()
 def held_out_loss(
     transformer: AnyRefTransformer,
     encoders: Encoders,
     empty: Conditioning,
     examples: Sequence[Example],
     config: TrainConfig,
-    batch_size: int = 32,
 ) -> float:
-    """Mean loss over examples at the same noise and noise levels every time: comparable between runs and between references."""
+    """Mean of `clip_losses`."""
+    return float(np.mean(clip_losses(transformer, encoders, empty, examples, config)))
 
-    total = 0.0
+
+@torch.no_grad()
+def clip_losses(
+    transformer: AnyRefTransformer,
+    encoders: Encoders,
+    empty: Conditioning,
+    examples: Sequence[Example],
+    config: TrainConfig,
+    batch_size: int = 32,
+) -> list[float]:
+    """Loss of each example at the same noise and noise levels every time: comparable between runs and between references."""
+    losses: list[float] = []
     for start in range(0, len(examples), batch_size):
         part = examples[start : start + batch_size]
         batch = collate(part, empty, [True] * len(part), [example.caption for example in part])
         generator = torch.Generator().manual_seed(start)
         sigma_B = draw_sigmas(config.flow, len(part), generator)
         noise = torch.randn(batch.latents_BCTHW.shape, generator=generator)
-        total += float(batch_loss(transformer, encoders, batch, sigma_B, noise, config).sum())
-    return total / len(examples)
+        losses += batch_loss(transformer, encoders, batch, sigma_B, noise, config).tolist()
+    return losses
