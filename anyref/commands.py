@@ -76,6 +76,10 @@ class PuppetsTrainCommand:
     """cpu, cuda, cuda:1; auto takes the accelerator if there is one."""
     workers: int = 2
     """Processes that encode clips."""
+    height: int = 64
+    """Rows of pixels."""
+    width: int = 96
+    """Columns of pixels."""
     stop_after: Annotated[int | None, shown("INT", "no limit")] = None
     """Stop each stage after this many steps; the next call goes on."""
 
@@ -90,6 +94,8 @@ class PuppetsMeasureCommand:
     """The report."""
     num_clips: int = 200
     """How many test clips."""
+    card: bool = False
+    """Write the scores into the model's folder and its card, too."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes the accelerator if there is one."""
 
@@ -144,7 +150,7 @@ def train(command: TrainCommand) -> None:
     )
     load = partial(_load, recipe.base, recipe.method.name)
     model = run(recipe, load().to(device), load, command.workers)
-    print(f"model: {model}; contact sheets: {output / 'samples'}")
+    print(f"model: {model or 'not finished, the same command goes on'}; contact sheets: {output / 'samples'}")
 
 
 def _load(name: str, method: str) -> "AnyRefPipeline":
@@ -177,6 +183,8 @@ def puppets_train(command: PuppetsTrainCommand) -> None:
             seed=command.seed,
             device=device,
             workers=command.workers,
+            height=command.height,
+            width=command.width,
             stop_after=command.stop_after,
         )
     )
@@ -184,9 +192,11 @@ def puppets_train(command: PuppetsTrainCommand) -> None:
 
 def puppets_measure(command: PuppetsMeasureCommand) -> None:
     """Measure a model on held-out identities."""
+    from anyref.methods.folder import resolve_model
     from anyref.pipeline import AnyRefPipeline
-    from anyref.puppets import identity
+    from anyref.puppets import cards, identity
     from anyref.puppets.measure import measure
+    from anyref.puppets.models import WEIGHTS
 
     if command.num_clips < 2:
         raise ValueError(
@@ -194,9 +204,11 @@ def puppets_measure(command: PuppetsMeasureCommand) -> None:
         )
     check_writable(command.output)
     place = find_place(command.device, "float32")
-    judge = Path(identity.__file__).parent / "weights" / "identity.safetensors"
-    if not judge.is_file():
-        raise ValueError(f"the judge's weights {judge} are not there; `anyref puppets train` makes them")
+    folder = Path(resolve_model(command.model))
+    beside = [folder.parent / "identity.safetensors", WEIGHTS / "identity.safetensors"]
+    judge = next((path for path in beside if path.is_file()), None)
+    if judge is None:
+        raise ValueError(f"the judge's weights {beside[0]} are not there; `anyref puppets train` makes them")
     pipeline = AnyRefPipeline.from_pretrained(command.model).to(place.device)
     pipeline.set_progress_bar_config(disable=True)
     results = measure(
@@ -207,6 +219,9 @@ def puppets_measure(command: PuppetsMeasureCommand) -> None:
     )
     measured = {name: asdict(value) for name, value in results.items()}
     write_json(command.output, {"results": measured, **record(command)})
+    if command.card:
+        write_json(folder / cards.SCORES, {"results": measured})
+        cards.write(folder.parent)
     print(f"report: {command.output}")
 
 

@@ -5,8 +5,9 @@ measured in a process of its own for each. Usage: python benchmarks/against_diff
 """
 
 import argparse
+import gc
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -110,8 +111,10 @@ def peak_gib(side: str, arguments: argparse.Namespace) -> float:
     return float(json.loads(printed.splitlines()[-1])["growth_gib"])
 
 
-def resident_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def status_gib(name: str) -> float:
+    """A line of /proc/self/status, as GiB."""
+    text = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[0]) / 2**20
 
 
 def main() -> None:
@@ -119,9 +122,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     calls = make_calls(arguments.model, arguments.steps)
     if arguments.only:
-        before = resident_gib()
+        gc.collect()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is held now
+        before = status_gib("VmRSS")
         calls[arguments.only]()
-        print(json.dumps({"growth_gib": resident_gib() - before}))
+        print(json.dumps({"growth_gib": status_gib("VmHWM") - before}))
         return
     times: dict[str, list[float]] = {side: [] for side in calls}
     for _ in range(arguments.repeats + 1):

@@ -69,6 +69,9 @@ class Method(Protocol):
     def training_references(self, sample: Sample, rng: np.random.Generator) -> list[Reference]:
         """References for one training sample, each with the phrase of its subject."""
 
+    def training_frames(self, shape: VideoShape) -> int:
+        """How many frames of a clip a training target of the sampled shape shows."""
+
     def training_video(
         self, frames_FYX3: NDArray[np.uint8], references: Sequence[Reference], shape: VideoShape
     ) -> NDArray[np.uint8]:

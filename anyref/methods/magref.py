@@ -265,6 +265,10 @@ class MagrefMethod:
         order = rng.permutation(len(chosen))[:MAX_REFERENCES]
         return [self._training_reference(chosen[index], rng) for index in order]
 
+    def training_frames(self, shape: VideoShape) -> int:
+        """All but the canvas's."""
+        return shape.num_frames - 1
+
     def training_video(
         self, frames_FYX3: NDArray[np.uint8], references: Sequence[Reference], shape: VideoShape
     ) -> NDArray[np.uint8]:

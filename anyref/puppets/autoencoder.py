@@ -204,7 +204,7 @@ def train(
         _, frames, batch = next(phase for phase in PHASES if step < phase[0] * config.num_steps)
         batch *= batch_scale
         rng = np.random.default_rng((config.seed, step))
-        clips = [training_clip(world, step * 64 + index, frames, rng) for index in range(batch)]
+        clips = [training_clip(world, step * 4096 + index, frames, rng) for index in range(batch)]
         video = to_video(clips).to(device)
         latent = VideoShape(frames, shape.height, shape.width).latent
         noise = torch.randn(batch, 16, *latent, generator=generator).to(device)

@@ -65,6 +65,10 @@ class TextToVideo:
         """None."""
         return []
 
+    def training_frames(self, shape: VideoShape) -> int:
+        """All of them."""
+        return shape.num_frames
+
     def training_video(
         self,
         frames_FYX3: NDArray[np.uint8],
@@ -84,6 +88,10 @@ class ImageToVideo(MagrefMethod):
     def training_references(self, sample: Sample, rng: np.random.Generator) -> list[Reference]:  # noqa: ARG002
         """The first frame."""
         return [Reference(sample.frames_FYX3[0])]
+
+    def training_frames(self, shape: VideoShape) -> int:
+        """All of them."""
+        return shape.num_frames
 
     def training_video(
         self,

@@ -98,7 +98,9 @@ def train(config: FitConfig, batch_size: int = 48, device: str = "cpu") -> Ident
             sample = world.clip(index, background_reference=False, clothing_reference=False)
             subject = sample.subjects[rng.integers(len(sample.subjects))]
             seen = [frame for frame in range(len(subject.boxes_F4)) if subject.masks_FYX[frame].sum() > 60]
-            frame = seen[rng.integers(len(seen))] if seen else 0
+            frame = (
+                seen[rng.integers(len(seen))] if seen else int(subject.masks_FYX.sum(axis=(1, 2)).argmax())
+            )
             # With company in the frame the piece stays close to the subject, or it would show the others too.
             reach = 1.0 if len(sample.subjects) == 1 else 0.15
             pieces.append(prepare(piece(sample.frames_FYX3[frame], subject.boxes_F4[frame], rng, reach)))

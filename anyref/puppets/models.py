@@ -131,7 +131,9 @@ def initialise(model: torch.nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("scale_shift_table"):
+            if name.endswith("gamma"):  # gains of the autoencoder's norms, shaped [dim, 1, 1, 1]
+                parameter.fill_(1.0)
+            elif name.endswith("scale_shift_table"):
                 parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
             elif parameter.ndim >= 2:
                 fan_out, fan_in = parameter.shape[0], parameter[0].numel()

@@ -5,7 +5,6 @@ Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary di
 frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -17,7 +16,7 @@ from diffusers import AutoencoderKLWan
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
-from anyref import provenance
+from anyref import files, provenance
 from anyref.encoders import Encoders
 from anyref.latents import VideoShape
 from anyref.methods import Method
@@ -36,8 +35,6 @@ from anyref.worlds import PuppetWorld
 from anyref.worlds.identities import Split
 
 DEFAULTS: dict[str, object] = {
-    "height": models.HEIGHT,
-    "width": models.WIDTH,
     "num_frames": models.NUM_FRAMES,
     "fps": models.FPS,
     "num_inference_steps": 25,
@@ -75,6 +72,11 @@ class Recipe:
     def weights(self) -> Path:
         """Where the model folders are written."""
         return self.output / "weights"
+
+    @property
+    def defaults(self) -> dict[str, object]:
+        """Sampling defaults of the models."""
+        return {"height": self.height, "width": self.width, **DEFAULTS}
 
     @property
     def shape(self) -> VideoShape:
@@ -129,7 +131,7 @@ def load_encoders(weights: Path, device: str = "cpu") -> Encoders:
 def _save(model: Any, folder: Path, record: dict[str, Any]) -> None:
     """bf16 safetensors and the record of the training beside them; `training.json` marks the folder as finished."""
     model.to("cpu", torch.bfloat16).save_pretrained(folder)
-    (folder / "training.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    files.write_json(folder / "training.json", record)
 
 
 def _record(recipe: Recipe, stage: Stage) -> dict[str, Any]:
@@ -171,10 +173,12 @@ def _train_autoencoder(recipe: Recipe) -> None:
         batch_scale=budget.batch_scale,
     )
     if _reached(config):
-        clips, canvases = autoencoder.measure_psnr(vae.eval(), clip_shape, 64, "test")
-        _save(
-            vae, folder, _record(recipe, "autoencoder") | {"psnr_db": {"clips": clips, "canvases": canvases}}
-        )
+        vae.to("cpu", torch.bfloat16).save_pretrained(folder)
+        # What is measured is what is shipped, in bf16.
+        shipped = AutoencoderKLWan.from_pretrained(folder).float().eval()
+        clips, canvases = autoencoder.measure_psnr(shipped, clip_shape, 64, "test")
+        record = _record(recipe, "autoencoder") | {"psnr_db": {"clips": clips, "canvases": canvases}}
+        files.write_json(folder / "training.json", record)
 
 
 def _train_image_encoder(recipe: Recipe) -> None:
@@ -210,7 +214,7 @@ def _train_text_to_video(recipe: Recipe) -> None:
     transformer = models.build_transformer(image_to_video=False)
     models.initialise(transformer, recipe.seed + 3)
     encoders = load_encoders(recipe.weights, recipe.device)
-    method = TextToVideo(SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    method = TextToVideo(SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
     config = _train_stage(recipe, "text-to-video", method, encoders, transformer, train_text_encoder=True)
     if _reached(config.fit):
         _save(encoders.text_encoder, shared / "text_encoder", _record(recipe, "text-to-video"))
@@ -225,13 +229,13 @@ def _train_image_to_video(recipe: Recipe) -> None:
     transformer = models.build_transformer(image_to_video=True)
     models.initialise(transformer, recipe.seed + 4)
     widen(narrow, transformer)
-    method = ImageToVideo(defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    method = ImageToVideo(defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
     config = _train_stage(
         recipe, "image-to-video", method, load_encoders(recipe.weights, recipe.device), transformer
     )
     if _reached(config.fit):
         _save(transformer, folder, _record(recipe, "image-to-video"))
-        models.write_model_folder(recipe.weights / "i2v", "magref", 0.0, DEFAULTS)
+        models.write_model_folder(recipe.weights / "i2v", "magref", 0.0, recipe.defaults)
 
 
 def _train_magref(recipe: Recipe) -> None:
@@ -241,11 +245,11 @@ def _train_magref(recipe: Recipe) -> None:
     transformer = AnyRefTransformer.from_pretrained(
         recipe.weights / "i2v" / "transformer", dtype=torch.float32
     )
-    method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**DEFAULTS))  # type: ignore[arg-type]
+    method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
     config = _train_stage(recipe, "magref", method, load_encoders(recipe.weights, recipe.device), transformer)
     if _reached(config.fit):
         _save(transformer, folder, _record(recipe, "magref"))
-        models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, DEFAULTS)
+        models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, recipe.defaults)
 
 
 def _train_identity(recipe: Recipe) -> None:
@@ -298,6 +302,9 @@ def _train_stage(
         flow=FlowConfig(shift=2.0, foreground_weight=2.0),
         batch_size=part.batch_size,
         phases=part.phases,
+        # MAGREF's unconditional branch keeps its references, and a blank canvas before a target that begins with a full one
+        # would teach it to invent canvases.
+        reference_dropout=0.0 if stage == "magref" else 0.1,
         compile=budget.compiled,
     )
     examples = prepare_examples(recipe, method, "train", part.clips, recipe.output / "cache" / stage)
@@ -319,16 +326,25 @@ def prepare_examples(
     recipe: Recipe, method: Method, split: Split, count: int, folder: Path
 ) -> list[data.Example]:
     """Clips of the world, encoded for a method and kept in `folder`."""
-    # MAGREF's target begins with the canvas, so its clips are one frame shorter.
-    num_frames = recipe.shape.num_frames - int(type(method) is MagrefMethod)
-    world = partial(PuppetWorld, split, recipe.seed, recipe.height, recipe.width, num_frames)
-    load = partial(load_for_encoding, recipe.weights)
+    world = partial(
+        PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(recipe.shape)
+    )
+    shared = recipe.weights / "shared"
+    encoded_with = {
+        str(path.relative_to(shared)): files.sha256(path)
+        for part in ("vae", "image_encoder", "tokenizer")
+        for path in sorted((shared / part).glob("*.safetensors")) + sorted((shared / part).glob("*.json"))
+        if path.name != "training.json"
+    }
+    record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(recipe.shape)}
+    data.write_manifest(folder, record | {"count": count, "encoded_with": encoded_with})
+    load = partial(load_for_encoding, recipe.weights, recipe.device)
     make = partial(data.make_encode, load, world, method, recipe.shape, recipe.seed)
-    data.build_cache(folder, count, make, recipe.workers)
+    data.build_cache(folder, count, make, recipe.workers if recipe.device == "cpu" else 1)
     return data.load_cache(folder, count)
 
 
-def load_for_encoding(weights: Path) -> Encoders:
+def load_for_encoding(weights: Path, device: str) -> Encoders:
     """The shared parts, the autoencoder at once instead of in chunks."""
-    encoders = load_encoders(weights)
+    encoders = load_encoders(weights, device)
     return replace(encoders, vae=autoencoder.WholeClipEncoder(encoders.vae))

@@ -38,6 +38,12 @@ def load_newest(folder: Path) -> tuple[int, dict[str, Any]] | None:
     return int(found[-1].name.split("-")[1]), state
 
 
+def newest_step(folder: Path) -> int:
+    """Step of the newest checkpoint; 0 where there is none."""
+    found = _finished(folder)
+    return int(found[-1].name.split("-")[1]) if found else 0
+
+
 def _finished(folder: Path) -> list[Path]:
     return sorted(
         path

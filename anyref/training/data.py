@@ -77,7 +77,7 @@ def encode_samples(
     examples = []
     for index, (sample, row) in enumerate(zip(samples, references, strict=True)):
         conditioning = method.condition([row], [sample.caption], shape, encoders)
-        weight = torch.from_numpy(subject_cells(sample, shape))
+        weight = torch.from_numpy(subject_cells(sample, shape, method.training_frames(shape)))
         examples.append(Example(latents[index], conditioning, sample.caption, weight))
     return examples
 
@@ -99,14 +99,17 @@ def make_encode(
     return encode
 
 
-def subject_cells(sample: Sample, shape: VideoShape) -> NDArray[np.bool_]:
-    """[T, H, W], True where a subject other than the background covers any pixel of the cell; the clip ends with the target."""
+def subject_cells(sample: Sample, shape: VideoShape, clip_frames: int) -> NDArray[np.bool_]:
+    """[T, H, W], True where a subject other than the background covers any pixel of the cell.
+
+    The target ends with the clip's first `clip_frames` frames, or with all of them where there are fewer.
+    """
     masks = [subject.masks_FYX for subject in sample.subjects if subject.kind != "background"]
     frames = np.zeros((shape.num_frames, shape.height, shape.width), dtype=bool)
     if masks:
         seen: NDArray[np.bool_] = np.logical_or.reduce(masks)
-        count = min(len(seen), shape.num_frames)
-        frames[-count:] = seen[-count:]
+        count = min(len(seen), clip_frames)
+        frames[shape.num_frames - count :] = seen[:count]
     cells = np.asarray(
         frames.reshape(
             shape.num_frames,
@@ -173,18 +176,15 @@ def _write_shard(folder: Path, number: int, count: int, encode: Encode) -> None:
 
 
 def _pack(example: Example) -> dict[str, Any]:
-    conditioning = example.conditioning
+    conditioning = example.conditioning.to("cpu", torch.bfloat16)
     assert conditioning.tokens_BLP is None or conditioning.positions_BL3 is not None
     packed: dict[str, Any] = {
-        "latents": example.latents_CTHW.bfloat16(),
+        "latents": example.latents_CTHW.bfloat16().cpu(),
         "weight": example.weight_THW,
         "caption": example.caption,
         "reference_timestep": conditioning.reference_timestep,
     }
-    for name in ("channels_BCTHW", "tokens_BLP", "context_BSD"):
-        value = getattr(conditioning, name)
-        packed[name] = None if value is None else value.bfloat16()
-    for name in ("positions_BL3", "visible_BL"):
+    for name in ("channels_BCTHW", "tokens_BLP", "context_BSD", "positions_BL3", "visible_BL"):
         packed[name] = getattr(conditioning, name)
     anchors = conditioning.anchors
     packed["anchors"] = None if anchors is None else (anchors.region_BRL, anchors.span_BRS, anchors.strength)
@@ -215,6 +215,10 @@ def load_cache(folder: Path, count: int) -> list[Example]:
                 f"{folder} lacks {path.name}; build the cache again, it goes on where it stopped"
             )
         examples += [_unpack(packed) for packed in torch.load(path, weights_only=True)]
+    if len(examples) < count:
+        raise ValueError(
+            f"{folder} holds {len(examples)} samples and {count} were asked for; delete it or name another folder"
+        )
     return examples[:count]
 
 

@@ -20,6 +20,8 @@ class FlowConfig:
     deviation: float = 1.0
     shift: float = 3.0
     """sigma = shift u / (1 + (shift - 1) u): larger frames need more noise."""
+    first_frame_weight: float = 1.0
+    """Factor for latent frame 0, which in MAGREF is the canvas; 0 leaves it out."""
     foreground_weight: float = 0.0
     """Weight added where a subject is. The papers have none (0); small models learn the subjects sooner with 2."""
 

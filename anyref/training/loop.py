@@ -49,8 +49,8 @@ class FitConfig:
 
 
 def every_matrix(name: str, parameter: Tensor) -> bool:  # noqa: ARG001 - the signature of `fit`'s argument
-    """Muon, where it is configured, takes every matrix."""
-    return parameter.ndim >= 2
+    """Muon, where it is configured, takes every matrix, and no gain that is shaped like one."""
+    return parameter.ndim >= 2 and parameter[0].numel() > 1
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -71,7 +71,7 @@ def fit(
     FloatingPointError when the loss is no longer finite; the last checkpoint then still stands.
     """
     config.output.mkdir(parents=True, exist_ok=True)
-    (config.output / "fit.json").write_text(json.dumps(asdict(config), indent=1, default=str) + "\n")
+    _check_same_run(config)
     optimizer = Optimizer(model, config.optimizer, is_matrix)
     average = {name: p.detach().clone() for name, p in model.named_parameters()} if config.ema_decay else None
     start = _resume(model, optimizer, average, config)
@@ -92,6 +92,23 @@ def fit(
                 break
     if average is not None:
         _assign(model, average)
+
+
+_MAY_CHANGE = ("output", "stop_after", "log_every", "checkpoint_every", "validate_every")
+
+
+def _check_same_run(config: FitConfig) -> None:
+    """Note the configuration in fit.json; raise ValueError where a run of another one would be continued."""
+    path = config.output / "fit.json"
+    record = json.loads(json.dumps(asdict(config), default=str))
+    if path.exists() and checkpoint.load_newest(config.output) is not None:
+        begun = json.loads(path.read_text())
+        differing = [name for name in record if name not in _MAY_CHANGE and begun.get(name) != record[name]]
+        if differing:
+            raise ValueError(
+                f"{config.output} holds a run with another {' and '.join(differing)}; name another folder, or delete that one"
+            )
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _step(loss: Loss, optimizer: Optimizer, config: FitConfig, step: int) -> dict[str, float]:
@@ -134,6 +151,10 @@ def _resume(
     if found is None:
         return 0
     step, state = found
+    if step > config.num_steps:
+        raise ValueError(
+            f"{config.output} holds a run of {step} steps and {config.num_steps} were asked for; ask for more or name another folder"
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     if average is not None:
@@ -144,7 +165,7 @@ def _resume(
 
 @torch.no_grad()
 def _update_average(average: dict[str, Tensor], model: nn.Module, decay: float, step: int) -> None:
-    # A young average would remember the initial weights: the decay starts at 1/2 and grows to its value.
+    # A young average would remember the initial weights: the decay starts at 0.1 and grows to its value.
     weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
     current = dict(model.named_parameters())
     torch._foreach_lerp_(list(average.values()), [current[name].detach() for name in average], weight)
@@ -199,7 +220,7 @@ class _Log:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board: Any = SummaryWriter(str(config.output / "tensorboard"), purge_step=start)
+            self.board: Any = SummaryWriter(str(config.output / "tensorboard"), purge_step=start + 1)
         except ImportError:
             self.board = None
 

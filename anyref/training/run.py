@@ -19,6 +19,7 @@ from anyref.files import write_json
 from anyref.latents import VideoShape
 from anyref.methods.folder import method_of, record_of
 from anyref.samples import Sample
+from anyref.training.checkpoint import newest_step
 from anyref.training.data import build_cache, load_cache, make_encode, write_manifest
 from anyref.training.recipes import TrainingRecipe
 from anyref.training.trainer import TrainingData, train
@@ -28,15 +29,16 @@ from anyref.worlds.identities import Split
 NUM_SHEET_SAMPLES = 4
 
 
-def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers: int = 1) -> Path:
-    """Train and return the finished model's folder. `load()` gives a fresh pipeline to each process that encodes."""
+def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers: int = 1) -> Path | None:
+    """Train and return the finished model's folder, None where the run was stopped before its end.
+
+    `load()` gives a fresh pipeline to each process that encodes."""
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
     shape = recipe.method.sampled_shape(
         VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False
     )
-    # MAGREF's target begins with the canvas: one frame of the sampled ones is not the clip's.
-    size = (shape.height, shape.width, shape.num_frames - 1)
+    size = (shape.height, shape.width, recipe.method.training_frames(shape))
     encoded = {}
     counts: tuple[tuple[Split, int], ...] = (("train", recipe.clips), ("validation", min(64, recipe.clips)))
     for split, count in counts:
@@ -61,6 +63,8 @@ def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers:
             pipeline, [shown.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"
         ),
     )
+    if newest_step(output) < recipe.train.fit.num_steps:
+        return None
     pipeline.save_pretrained(output / "model")
     write_json(output / "model" / "training.json", {"recipe": asdict(recipe), "shape": asdict(shape)})
     return output / "model"

@@ -102,7 +102,7 @@ def train(
         transformer.enable_gradient_checkpointing()
     if config.compile:
         transformer.compile_repeated_blocks()
-    empty = method.condition([[]], None, shape, encoders)
+    empty = method.condition([[]], None, shape, encoders).to("cpu", torch.float32)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((config.fit.seed, step))
@@ -141,6 +141,7 @@ def batch_loss(
     device = parameter.device
     clean, noise, sigma = (value.to(device) for value in (batch.latents_BCTHW, noise_BCTHW, sigma_B))
     weight = 1 + config.flow.foreground_weight * batch.weight_BTHW[:, None].to(device)
+    weight[:, :, 0] *= config.flow.first_frame_weight
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         text = pad_text(encoders.encode_text(batch.captions), TEXT_TOKENS)
         conditioning = batch.conditioning.to(device, torch.float32)

@@ -86,10 +86,13 @@ class PuppetWorld:
             time_of_day="night" if scene.night else "day",
         )
 
-    def distractors(self, subject: Subject, n: int, index: int) -> list[ReferenceVariant]:
-        """Cross references of `n` other identities of the subject's label and split, unlike it and one another.
+    def distractors(
+        self, subject: Subject, n: int, index: int, *, unlike: bool = True
+    ) -> list[ReferenceVariant]:
+        """Cross references of `n` other identities of the subject's label and split.
 
-        The choice is a pure function of (split, seed, subject's identity, index).
+        They are as unlike it and one another as can be or, if not `unlike`, drawn at random. The choice is a pure function of (split,
+        seed, subject's identity, index).
         """
         if n < 1:
             raise ValueError(f"{n} distractors were asked for; ask for at least 1.")
@@ -104,6 +107,8 @@ class PuppetWorld:
             raise ValueError(
                 f"{n} distractors were asked for a {own.label}; ask for at most {len(looks) - 1}."
             )
+        if not unlike:
+            return [self._another(rng, look) for look in rng.sample(looks[1:], n)]
         signatures = np.stack([_signature(look) for look in looks])
         chosen = [0]
         nearest = np.full(len(looks), np.inf)
@@ -112,6 +117,11 @@ class PuppetWorld:
             nearest[chosen] = -1.0
             chosen.append(int(nearest.argmax()))
         return [self._another(rng, looks[i]) for i in chosen[1:]]
+
+    def picture(self, subject: Subject, index: int) -> ReferenceVariant:
+        """Another cross reference of the subject: another pose, light and place than those of its clip's."""
+        rng = Random(f"{self.split}/{self.seed}/{index}/{subject.identity}/picture")
+        return self._another(rng, look_of(subject.identity))
 
     def _another(self, rng: Random, look: Look) -> ReferenceVariant:
         kind = kind_of(look.label)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from anyref.puppets.autoencoder import decode_sequence, encode_moments
-from anyref.puppets.models import build_autoencoder
+from anyref.puppets.models import build_autoencoder, initialise
+from anyref.training.loop import every_matrix
 
 
 @pytest.mark.parametrize("frames", [1, 5, 13])
@@ -27,3 +28,11 @@ def test_gradients_reach_both_halves() -> None:
         p.grad is not None and bool(p.grad.abs().sum() > 0)
         for p in (vae.encoder.conv_in.weight, vae.decoder.conv_in.weight)
     )
+
+
+def test_gains_begin_at_one_and_are_no_matrices() -> None:
+    vae = build_autoencoder()
+    initialise(vae, 0)
+    gains = {name: value for name, value in vae.named_parameters() if name.endswith("gamma")}
+    assert len(gains) > 10
+    assert all(bool((value == 1).all()) and not every_matrix(name, value) for name, value in gains.items())

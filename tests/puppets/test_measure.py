@@ -44,7 +44,10 @@ class MeanColour(torch.nn.Module):
 def test_videos_that_show_the_reference_are_matched_and_others_are_not() -> None:
     world = PuppetWorld("test", seed=0)
     samples = measure.single_clips(world, 12)
-    own = [identity.prepare(measure.reference_of(sample.subjects[0]).image) for sample in samples]
+    own = [
+        identity.prepare(world.picture(sample.subjects[0], number).image)
+        for number, sample in enumerate(samples)
+    ]
     still = [np.repeat(picture[None], 17, axis=0) for picture in own]
     judge = MeanColour()
     assert measure.retrieval(judge, world, samples, still).value == 1.0  # type: ignore[arg-type]
@@ -53,17 +56,18 @@ def test_videos_that_show_the_reference_are_matched_and_others_are_not() -> None
 
 
 def test_binding_tells_the_sides_apart() -> None:
-    pairs = measure.pair_clips(PuppetWorld("test", seed=0), 8, same_kind=True)
+    world = PuppetWorld("test", seed=0)
+    pairs = measure.pair_clips(world, 8, same_kind=True)
     videos = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
         ordered = sorted(
             pair.subjects[:2], key=lambda subject: int(subject.boxes_F4[0][1] + subject.boxes_F4[0][3])
         )
-        sides = [identity.prepare(measure.reference_of(subject).image) for subject in ordered]
+        sides = [identity.prepare(world.picture(subject, number).image) for subject in ordered]
         videos.append(np.repeat(np.concatenate(sides, axis=1)[None], 17, axis=0))
-    assert measure.binding(MeanColour(), pairs, videos).value == 1.0  # type: ignore[arg-type]
+    assert measure.binding(MeanColour(), world, pairs, videos).value == 1.0  # type: ignore[arg-type]
     mirrored = [video[:, :, ::-1] for video in videos]
-    assert measure.binding(MeanColour(), pairs, mirrored).value == pytest.approx(0.0)  # type: ignore[arg-type]
+    assert measure.binding(MeanColour(), world, pairs, mirrored).value == pytest.approx(0.0)  # type: ignore[arg-type]
 
 
 def test_pairs_stay_on_their_sides() -> None:
@@ -71,3 +75,17 @@ def test_pairs_stay_on_their_sides() -> None:
         first, second = (subject.boxes_F4 for subject in pair.subjects[:2])
         order = np.sign((first[:, 1] + first[:, 3]) - (second[:, 1] + second[:, 3]))
         assert (order == order[0]).all()
+
+
+def test_an_uninformative_video_is_right_one_time_in_eight() -> None:
+    world = PuppetWorld("test", seed=0)
+    samples = measure.single_clips(world, 160)
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, size=(17, 8, 8, 3), dtype=np.uint8) for _ in samples]
+    found = measure.retrieval(MeanColour(), world, samples, noise)  # type: ignore[arg-type]
+    assert found.low <= 0.125 <= found.high
+
+
+def test_captions_name_no_colour() -> None:
+    captions = " ".join(sample.caption for sample in measure.single_clips(PuppetWorld("test", seed=0), 60))
+    assert not {"red", "blue", "green", "purple", "yellow"} & set(captions.split())

@@ -44,6 +44,8 @@ def run(folder: Path, **changes: object) -> tuple[nn.Module, list[float]]:
 def test_resumed_run_is_bit_equal(tmp_path: Path) -> None:
     whole_model, whole = run(tmp_path / "whole")
     run(tmp_path / "parts", stop_after=2)
+    with pytest.raises(ValueError, match="another seed"):
+        run(tmp_path / "parts", seed=5)
     run(tmp_path / "parts", stop_after=4)
     resumed_model, resumed = run(tmp_path / "parts")
     assert resumed == whole

@@ -145,7 +145,7 @@ def test_draws_are_a_function_of_the_step(examples: list[data.Example]) -> None:
 
 def test_foreground_cells_follow_the_masks() -> None:
     sample = PuppetWorld("train", seed=0, height=32, width=48, num_frames=8).clip(0, num_subjects=1)
-    cells = data.subject_cells(sample, SHAPE)
+    cells = data.subject_cells(sample, SHAPE, 8)
     assert cells.shape == SHAPE.latent
     assert not cells[0].any(), "the canvas frame holds no subject of the clip"
     assert cells[1:].any() and not cells.all()
@@ -169,3 +169,28 @@ def test_padding_the_text_changes_nothing(examples: list[data.Example]) -> None:
             *arguments, pad_text(text, 60), examples[0].conditioning.context_BSD, return_dict=False
         )[0]
     assert torch.allclose(short, long, atol=1e-5)
+
+
+def test_the_beginning_of_a_sample_is_a_shorter_sample(examples: list[data.Example]) -> None:
+    encoders = make_encoders()
+    empty = METHOD.condition([[]], None, SHAPE, encoders)
+    world = PuppetWorld("train", seed=0, height=32, width=48, num_frames=8)
+    short_shape = VideoShape(5, 32, 48)
+    sample = world.clip(0, background_reference=False)
+    short = data.encode_samples([sample], METHOD, encoders, short_shape, [np.random.default_rng(0)])[0]
+    cut = data.first_frames(data.collate(examples[:1], empty, [True], [""]), 2)
+    assert torch.allclose(cut.latents_BCTHW[0], short.latents_CTHW, atol=1e-5)
+    channels = short.conditioning.channels_BCTHW
+    assert channels is not None
+    assert cut.conditioning.channels_BCTHW is not None
+    assert torch.allclose(cut.conditioning.channels_BCTHW, channels, atol=1e-5)
+    assert torch.equal(cut.weight_BTHW[0], short.weight_THW.float())
+
+
+def test_weights_lie_where_the_target_shows_the_clip() -> None:
+    sample = PuppetWorld("train", seed=0, height=32, width=48, num_frames=12).clip(1, num_subjects=1)
+    cells = data.subject_cells(sample, SHAPE, METHOD.training_frames(SHAPE))
+    masks = sample.subjects[0].masks_FYX
+    first_latent = masks[:4].reshape(4, 4, 8, 6, 8).any(axis=(0, 2, 4))
+    assert np.array_equal(cells[1], first_latent)
+    assert not cells[0].any()
