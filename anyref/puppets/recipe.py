@@ -131,6 +131,9 @@ def load_encoders(weights: Path, device: str = "cpu") -> Encoders:
 def _save(model: Any, folder: Path, record: dict[str, Any]) -> None:
     """bf16 safetensors and the record of the training beside them; `training.json` marks the folder as finished."""
     model.to("cpu", torch.bfloat16).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("_name_or_path", None)  # where the training began is a path of that machine
+    files.write_json(folder / "config.json", config)
     files.write_json(folder / "training.json", record)
 
 

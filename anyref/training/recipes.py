@@ -29,7 +29,7 @@ class TrainingRecipe:
 
 _PUPPETS = TrainingRecipe(
     method=make_method("magref", {"anchor_strength": 1.0}),
-    base="puppets/i2v",
+    base="puppets/magref",  # the backbone is not embedded; after `make puppets`: --base outputs/puppets/weights/i2v
     clips=1024,
     train=TrainConfig(
         fit=FitConfig(
