@@ -17,6 +17,9 @@ class Part:
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     phases: tuple[Phase, ...] = ()
+    reference_dropout: float = 0.0
+    """MAGREF has none: its unconditional branch keeps the references, and a blank canvas before a target that begins with a full one
+    would teach it to invent canvases."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ BUDGETS: dict[str, Budget] = {
             "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
             "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
-            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),)),
+            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),), reference_dropout=0.1),
             "magref": Part(1000, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
             "identity": replace(_SMALL, steps=500, batch_size=48),
         }
@@ -48,7 +51,9 @@ BUDGETS: dict[str, Budget] = {
             "text-to-video": Part(
                 24000, clips=200_000, batch_size=256, phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512))
             ),
-            "image-to-video": Part(6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "image-to-video": Part(
+                6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),), reference_dropout=0.1
+            ),
             "magref": Part(30000, clips=300_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
             "identity": replace(_SMALL, steps=6000, batch_size=192),
         },

@@ -305,9 +305,7 @@ def _train_stage(
         flow=FlowConfig(shift=2.0, foreground_weight=2.0),
         batch_size=part.batch_size,
         phases=part.phases,
-        # MAGREF's unconditional branch keeps its references, and a blank canvas before a target that begins with a full one
-        # would teach it to invent canvases.
-        reference_dropout=0.0 if stage == "magref" else 0.1,
+        reference_dropout=part.reference_dropout,
         compile=budget.compiled,
     )
     examples = prepare_examples(recipe, method, "train", part.clips, recipe.output / "cache" / stage)
