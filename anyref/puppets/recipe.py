@@ -5,6 +5,7 @@ Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary di
 frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
