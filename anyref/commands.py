@@ -67,7 +67,7 @@ class PuppetsTrainCommand:
     output: Path = Path("outputs/puppets")
     """Folder of runs, caches and finished weights."""
     budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
-    """cpu: under three hours on two cores; cuda: the full recipe; rehearsal: every line of it in a minute, learns nothing."""
+    """cpu: under three hours on two cores; cuda: the full recipe; rehearsal: every line of it in minutes, learns nothing."""
     stages: tuple[Stage, ...] = STAGES
     """Which stages; those that are finished are skipped."""
     seed: int = 0
@@ -81,7 +81,7 @@ class PuppetsTrainCommand:
     width: int = 96
     """Columns of pixels."""
     stop_after: Annotated[int | None, shown("INT", "no limit")] = None
-    """Stop each stage after this many steps; the next call goes on."""
+    """Stop after this many steps of the first stage that is not finished; the next call goes on."""
 
 
 @dataclass(frozen=True)

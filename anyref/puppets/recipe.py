@@ -67,7 +67,7 @@ class Recipe:
     height: int = models.HEIGHT
     width: int = models.WIDTH
     stop_after: int | None = field(default=None)
-    """Stop each stage, resumably, after this many steps."""
+    """Stop, resumably, after this many steps of the first stage that is not finished."""
 
     @property
     def weights(self) -> Path:
@@ -110,9 +110,11 @@ class Recipe:
 
 
 def run(recipe: Recipe) -> None:
-    """Run the stages that have not been run."""
+    """Run the stages that have not been run; a stage that is stopped before its end ends the run, for the next ones read what it leaves."""
     for stage in recipe.stages:
         _RUN[stage](recipe)
+        if not (recipe.weights / _LEAVES[stage]).exists():
+            return
     cards.write(recipe.weights)
 
 
@@ -280,6 +282,15 @@ def widen(narrow: AnyRefTransformer, wide: AnyRefTransformer) -> None:
             parameter.zero_()
 
 
+_LEAVES: dict[Stage, str] = {
+    "autoencoder": "shared/vae/training.json",
+    "image-encoder": "shared/image_encoder/training.json",
+    "text-to-video": "t2v/transformer/training.json",
+    "image-to-video": "i2v/transformer/training.json",
+    "magref": "magref/transformer/training.json",
+    "identity": "identity.safetensors",
+}
+"""The last thing that a finished stage writes."""
 _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "autoencoder": _train_autoencoder,
     "image-encoder": _train_image_encoder,
