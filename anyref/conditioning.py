@@ -19,7 +19,8 @@ class Anchors:
     """Subject disentanglement (MAGREF eq. 5-6): where each reference lies in latent frame 0, and which words name it.
 
     `region_BRL` is bool, True where a token of latent frame 0 belongs to the reference. `span_BRS` float32 holds averaging weights
-    over text tokens; a row sums to the reference's weight (1 unless given), or is zero for a reference without a phrase. `strength` is the paper's alpha; 0 turns it off.
+    over text tokens; a row sums to the reference's weight (1 unless given), or is zero for a reference without a phrase.
+    `strength` is the paper's alpha; 0 turns it off.
     """
 
     region_BRL: Tensor

@@ -103,7 +103,8 @@ class TokenSequence:
 
     The first `num_video_tokens` tokens are the video's, a grid of `grid` = (t, h, w) tokens; reference tokens follow. `timesteps_BG` holds the
     distinct timesteps, `group_L` says which of them modulates a token (None: all tokens take group 0). `visible_BL` False: nobody attends
-    to that token (None: all visible). `context_BSD` are image features for cross-attention. `anchor_region_BRM`, `anchor_span_BRZ`, `anchor_strength` are
+    to that token (None: all visible). `context_BSD` are image features for cross-attention. `anchor_region_BRM`,
+    `anchor_span_BRZ`, `anchor_strength` are
     the subject anchors (see conditioning.Anchors); region L counts the tokens of latent frame 0 only.
     """
 

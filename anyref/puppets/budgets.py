@@ -73,4 +73,5 @@ BUDGETS: dict[str, Budget] = {
         checkpoint_every=1,
     ),
 }
-"""cpu: under three hours on 2 cores. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for tests; learns nothing."""
+"""cpu: under three hours on 2 cores. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for
+tests; learns nothing."""
