@@ -78,7 +78,7 @@ class Method(Protocol):
         """The target of training: uint8 frames of the sampled shape, made from the clip's."""
 
 
-METHODS: Mapping[str, type[MagrefMethod]] = {"magref": MagrefMethod}
+METHODS: Mapping[str, type[Any]] = {"magref": MagrefMethod}
 
 
 def make_method(

@@ -6,6 +6,7 @@ short ones. Here the same convolutions see all frames at once; the result is the
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ from anyref.worlds import PuppetWorld
 from anyref.worlds.identities import Split
 
 KL_WEIGHT = 2e-4
-PHASES = ((0.3, 5, 8), (0.75, 9, 4), (1.0, 17, 2))
-"""(until this fraction of the steps, frames, clips a step): short clips first, for most of the learning is per frame."""
+PHASES = ((0.4, 1, 64), (0.8, 5, 12), (1.0, 17, 4))
+"""(until this fraction of the steps, frames, clips a step): pictures first, for most of the learning is per frame."""
 
 
 def encode_moments(vae: AutoencoderKLWan, video_BCFYX: Tensor) -> Tensor:
@@ -77,11 +78,12 @@ class WholeClipEncoder(nn.Module):
 def _convolve(convolution: WanCausalConv3d, hidden: Tensor) -> Tensor:
     # Only the time axis is padded by hand (causally); the convolution pads the rest without a copy.
     width, _, height, _, frames, _ = convolution._padding
-    if frames:
+    weight = convolution.weight
+    if frames and hidden.shape[2] == 1:
+        weight = weight[:, :, -1:]  # the taps before it see padding only
+    elif frames:
         hidden = functional.pad(hidden, (0, 0, 0, 0, frames, 0))
-    return functional.conv3d(
-        hidden, convolution.weight, convolution.bias, convolution.stride, (0, height, width)
-    )
+    return functional.conv3d(hidden, weight, convolution.bias, convolution.stride, (0, height, width))
 
 
 def _residual(block: WanResidualBlock, hidden: Tensor) -> Tensor:
@@ -149,20 +151,18 @@ def _upsample(resample: WanResample, hidden: Tensor) -> Tensor:
     return _spatial(resample, hidden)
 
 
-def training_clip(
+def training_clips(
     world: PuppetWorld, index: int, num_frames: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Frames [F, Y, X, 3] of what the autoencoder must carry: a piece of a clip (half), a canvas and then a clip, or a canvas and grey."""
-    sample, case = world.clip(index), rng.random()
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Two clips [F, Y, X, 3] of what the autoencoder must carry: a piece of a clip, and its canvas followed by the clip or by grey."""
+    sample = world.clip(index)
     first = int(rng.integers(0, len(sample.frames_FYX3) - num_frames + 1))
     frames = sample.frames_FYX3[first : first + num_frames]
-    if case < 0.5:
-        return frames
     _, height, width, _ = frames.shape
     references = MagrefMethod(cross_pair_probability=0.8).training_references(sample, rng)
     canvas = compose(references, height, width).image_YX3[None]
-    rest = frames[1:] if case < 0.9 else np.full_like(frames[1:], 128)
-    return np.concatenate([canvas, rest])
+    rest = frames[1:] if rng.random() < 0.8 else np.full_like(frames[1:], 128)
+    return frames, np.concatenate([canvas, rest])
 
 
 def to_video(frames: list[NDArray[np.uint8]]) -> Tensor:
@@ -171,23 +171,21 @@ def to_video(frames: list[NDArray[np.uint8]]) -> Tensor:
 
 
 def reconstruction_loss(video: Tensor, moments: Tensor, decoded: Tensor) -> Tensor:
-    """L1 + 4 MSE + L1 of the image gradients (stripes and thin lines die first without it) + KL."""
+    """L1 + 10 MSE + L1 of the image gradients (stripes and thin lines die first without it) + KL."""
     decoded = decoded.float()
     error = decoded - video
     edges = sum((decoded.diff(dim=axis) - video.diff(dim=axis)).abs().mean() for axis in (3, 4))
     mean, log_variance = moments.float().chunk(2, dim=1)
     log_variance = log_variance.clamp(-30, 20)
     divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return error.abs().mean() + 4 * error.square().mean() + 0.5 * edges + KL_WEIGHT * divergence
+    return error.abs().mean() + 10 * error.square().mean() + 0.5 * edges + KL_WEIGHT * divergence
 
 
 def train(
     vae: AutoencoderKLWan, config: FitConfig, shape: VideoShape, *, compiled: bool, batch_scale: int = 1
 ) -> None:
     """Train the autoencoder in place and set its latent statistics, so that normalised latents have mean 0 and deviation 1."""
-    world = PuppetWorld(
-        "train", seed=config.seed, height=shape.height, width=shape.width, num_frames=shape.num_frames
-    )
+    world = partial(PuppetWorld, "train", seed=config.seed, height=shape.height, width=shape.width)
     device = next(vae.parameters()).device
 
     def forward(video: Tensor, noise: Tensor) -> Tensor:
@@ -198,30 +196,32 @@ def train(
             decoded = decode_sequence(vae, latents)
         return reconstruction_loss(video, moments, decoded)
 
-    run: Callable[[Tensor, Tensor], Tensor] = torch.compile(forward) if compiled else forward
+    # Each phase has one shape; a graph for any shape takes far longer to compile.
+    run: Callable[[Tensor, Tensor], Tensor] = torch.compile(forward, dynamic=False) if compiled else forward
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         _, frames, batch = next(phase for phase in PHASES if step < phase[0] * config.num_steps)
         batch *= batch_scale
         rng = np.random.default_rng((config.seed, step))
-        clips = [training_clip(world, step * 4096 + index, frames, rng) for index in range(batch)]
-        video = to_video(clips).to(device)
+        drawn = world(num_frames=max(frames, 5))
+        pairs = [training_clips(drawn, step * 4096 + index, frames, rng) for index in range(batch // 2)]
+        video = to_video([clip for pair in pairs for clip in pair]).to(device)
         latent = VideoShape(frames, shape.height, shape.width).latent
         noise = torch.randn(batch, 16, *latent, generator=generator).to(device)
-        return run(video, noise), {}
+        return run(video.contiguous(memory_format=torch.channels_last_3d), noise), {}
 
     fit(vae, loss, config, validate=lambda _: {"psnr_db": measure_psnr(vae, shape, 24)[0]})
-    set_statistics(vae, world)
+    set_statistics(vae, world(num_frames=shape.num_frames))
 
 
 @torch.no_grad()
-def set_statistics(vae: AutoencoderKLWan, world: PuppetWorld, count: int = 256) -> None:
+def set_statistics(vae: AutoencoderKLWan, world: PuppetWorld, count: int = 128) -> None:
     """Measure mean and deviation of each latent channel on clips and canvases and write them into the configuration."""
     device = next(vae.parameters()).device
     sums, squares, number = torch.zeros(16, dtype=torch.float64), torch.zeros(16, dtype=torch.float64), 0
     for index in range(count):
-        clip = training_clip(world, 10_000_000 + index, 17, np.random.default_rng(index))
-        mean = encode_moments(vae, to_video([clip]).to(device))[:, :16].double().cpu()
+        clips = training_clips(world, 10_000_000 + index, 17, np.random.default_rng(index))
+        mean = encode_moments(vae, to_video(list(clips)).to(device))[:, :16].double().cpu()
         sums += mean.sum(dim=(0, 2, 3, 4))
         squares += mean.square().sum(dim=(0, 2, 3, 4))
         number += mean[:, 0].numel()

@@ -36,7 +36,7 @@ _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
 BUDGETS: dict[str, Budget] = {
     "cpu": Budget(
         {
-            "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
+            "autoencoder": Part(3000, muon_learning_rate=6e-3, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
             "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
             "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),), reference_dropout=0.1),

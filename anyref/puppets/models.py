@@ -139,6 +139,10 @@ def initialise(model: torch.nn.Module, seed: int) -> None:
                 fan_out, fan_in = parameter.shape[0], parameter[0].numel()
                 bound = (6.0 / (fan_in + fan_out)) ** 0.5
                 parameter.uniform_(-bound, bound, generator=generator)
+                if parameter.ndim == 5 and parameter.shape[2] > 1 and parameter.shape[3] > 1:
+                    # The autoencoder begins as one of pictures: only the tap of the frame itself is not 0.
+                    parameter[:, :, -1] *= parameter.shape[2] ** 0.5
+                    parameter[:, :, :-1] = 0.0
             elif name.endswith("bias"):
                 parameter.zero_()
         output = getattr(model, "proj_out", None)

@@ -175,7 +175,7 @@ def _train_autoencoder(recipe: Recipe) -> None:
         vae.to(recipe.device),
         config,
         clip_shape,
-        compiled=recipe.budget == "cuda",
+        compiled=budget.compiled,
         batch_scale=budget.batch_scale,
     )
     if _reached(config):
