@@ -80,7 +80,9 @@ class Encoders:
 
     `fold_padding`: the zero tokens past the prompt's end are all equal, so one of them with the bias log(how
     many) gives the same attention at a fraction of the cost. False: all `max_sequence_length` tokens are
-    there, as in the release. The VAE keeps state while it works: not for several threads at once.
+    there, as in the release. The VAE keeps state while it works: not for several threads at once. `matter`
+    cuts subjects out for a method that wants them without their background (`matting.Matter`); None: only
+    images that bring a mask or transparency can be cut out.
     """
 
     vae: Any
@@ -89,6 +91,7 @@ class Encoders:
     image_encoder: Any | None = None
     fold_padding: bool = True
     max_sequence_length: int = 512
+    matter: Any | None = None
 
     @torch.no_grad()
     def encode_video(self, video_BCFYX: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ in METHODS.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from importlib import import_module
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from anyref.conditioning import Conditioning
 from anyref.encoders import Encoders
 from anyref.latents import VideoShape
-from anyref.methods.magref import MagrefMethod
 from anyref.references import Reference
 from anyref.samples import Sample
 from anyref.sampling import SamplingDefaults
@@ -78,7 +78,21 @@ class Method(Protocol):
         """The target of training: uint8 frames of the sampled shape, made from the clip's."""
 
 
-METHODS: Mapping[str, type[Any]] = {"magref": MagrefMethod}
+METHODS: Mapping[str, str] = {
+    "magref": "anyref.methods.magref:MagrefMethod",
+    "kaleido": "anyref.methods.kaleido:KaleidoMethod",
+    "saber": "anyref.methods.saber:SaberMethod",
+}
+"""Name -> module:class. A method's file is read when the method is asked for, and one can be understood without the others."""
+
+
+def method_class(name: str) -> type[Any]:
+    """The class of a method. Raises ValueError for a name that METHODS does not have."""
+    if name not in METHODS:
+        raise ValueError(f"the method {name!r} is unknown; choose one of {', '.join(METHODS)}")
+    module, _, attribute = METHODS[name].partition(":")
+    found: type[Any] = getattr(import_module(module), attribute)
+    return found
 
 
 def make_method(
@@ -89,9 +103,7 @@ def make_method(
     Raises ValueError for a name that METHODS does not have and for a setting that the method or
     `SamplingDefaults` does not have.
     """
-    if name not in METHODS:
-        raise ValueError(f"the method {name!r} is unknown; choose one of {', '.join(METHODS)}")
-    factory = METHODS[name]
+    factory = method_class(name)
     settings, defaults = settings or {}, defaults or {}
     _check_names(settings, _settings(factory), f"the method {name!r} has no setting")
     _check_names(defaults, {field.name for field in fields(SamplingDefaults)}, "there is no sampling default")

@@ -19,7 +19,7 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from anyref.methods import METHODS, Method, make_method
+from anyref.methods import METHODS, Method, make_method, method_class
 from anyref.sampling import make_scheduler
 
 RECORD = "anyref.json"
@@ -173,7 +173,7 @@ def record_of(method: Method) -> dict[str, Any]:
     """What anyref.json says of a method: its name, its settings, and where its sampling defaults differ from
     the published ones.
     """
-    factory = METHODS[method.name]
+    factory = method_class(method.name)
     published = next(field.default for field in fields(factory) if field.name == "defaults")
     assert published is not MISSING
     settings = {
