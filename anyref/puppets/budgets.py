@@ -12,6 +12,9 @@ class Part:
 
     steps: int
     clips: int = 0
+    short_clips: int = 0
+    """Further samples of which only the first `short_frames` latent frames are encoded, for the phases that need no more."""
+    short_frames: int = 1
     batch_size: int = 32
     muon_learning_rate: float | None = 8e-3
     learning_rate: float = 2e-3
@@ -20,6 +23,8 @@ class Part:
     reference_dropout: float = 0.0
     """MAGREF has none: its unconditional branch keeps the references, and a blank canvas before a target that begins with a full one
     would teach it to invent canvases."""
+    first_frame_weight: float = 1.0
+    """Below 1 where latent frame 0 is the canvas, which is only copied."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,27 @@ BUDGETS: dict[str, Budget] = {
         {
             "autoencoder": Part(3000, muon_learning_rate=6e-3, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
-            "text-to-video": Part(700, clips=4096, phases=(Phase(0.6, 1, 96), Phase(0.85, 3, 48))),
-            "image-to-video": Part(150, clips=768, phases=(Phase(0.7, 2, 64),), reference_dropout=0.1),
-            "magref": Part(1000, clips=5120, phases=(Phase(0.6, 2, 64), Phase(0.8, 4, 40))),
-            "identity": replace(_SMALL, steps=500, batch_size=48),
+            "text-to-video": Part(
+                900, clips=3072, short_clips=12288, phases=(Phase(0.65, 1, 96), Phase(0.85, 3, 48))
+            ),
+            "image-to-video": Part(
+                250,
+                clips=512,
+                short_clips=2048,
+                short_frames=2,
+                phases=(Phase(0.8, 2, 64),),
+                reference_dropout=0.1,
+                first_frame_weight=0.3,
+            ),
+            "magref": Part(
+                3400,
+                clips=2560,
+                short_clips=8192,
+                short_frames=2,
+                phases=(Phase(0.7, 2, 64), Phase(0.87, 4, 36)),
+                first_frame_weight=0.3,
+            ),
+            "identity": replace(_SMALL, steps=1500, batch_size=32),
         }
     ),
     "cuda": Budget(
@@ -49,12 +71,29 @@ BUDGETS: dict[str, Budget] = {
             "autoencoder": Part(12000, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=4000, batch_size=512, learning_rate=1e-3),
             "text-to-video": Part(
-                24000, clips=200_000, batch_size=256, phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512))
+                24000,
+                clips=100_000,
+                short_clips=400_000,
+                batch_size=256,
+                phases=(Phase(0.5, 1, 1024), Phase(0.75, 3, 512)),
             ),
             "image-to-video": Part(
-                6000, clips=50_000, batch_size=256, phases=(Phase(0.5, 2, 512),), reference_dropout=0.1
+                6000,
+                clips=50_000,
+                batch_size=256,
+                phases=(Phase(0.5, 2, 512),),
+                reference_dropout=0.1,
+                first_frame_weight=0.3,
             ),
-            "magref": Part(30000, clips=300_000, batch_size=256, phases=(Phase(0.5, 2, 512),)),
+            "magref": Part(
+                30000,
+                clips=100_000,
+                short_clips=300_000,
+                short_frames=2,
+                batch_size=256,
+                phases=(Phase(0.6, 2, 512),),
+                first_frame_weight=0.3,
+            ),
             "identity": replace(_SMALL, steps=6000, batch_size=192),
         },
         batch_scale=16,
@@ -64,7 +103,7 @@ BUDGETS: dict[str, Budget] = {
         {
             "autoencoder": Part(4),
             "image-encoder": Part(2, batch_size=8),
-            "text-to-video": Part(2, clips=16, batch_size=4),
+            "text-to-video": Part(2, clips=16, short_clips=16, batch_size=4, phases=(Phase(0.5, 1, 4),)),
             "image-to-video": Part(2, clips=16, batch_size=4),
             "magref": Part(2, clips=16, batch_size=4),
             "identity": Part(2, batch_size=4),

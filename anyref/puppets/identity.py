@@ -1,7 +1,7 @@
 """An identity encoder for the puppet world: pictures of the same subject lie close, of others of its class far apart.
 
 A small convolutional network trained contrastively on real clips of training identities: a piece of a frame against reference pictures of the
-subject, of three look-alikes of its class, and of everybody else in the batch. It never sees a generated frame, so it can judge them.
+subject, of five others of its class, and of everybody else in the batch. It never sees a generated frame, so it can judge them.
 """
 
 from itertools import pairwise
@@ -19,13 +19,15 @@ from anyref.references import Reference, composite_on
 from anyref.training.loop import FitConfig, fit
 from anyref.worlds import PuppetWorld
 
-SIZE = 48
-DISTRACTORS = 3
+SIZE = 64
+DISTRACTORS = 5
+WHOLE_FRAMES = 0.4
+"""Share of single-subject samples that show the whole frame, as videos are judged."""
 Picture = NDArray[np.uint8]
 
 
 class IdentityEncoder(nn.Module):
-    """Pictures [B, 3, 48, 48] in [-1, 1] to unit vectors [B, 96]."""
+    """Pictures [B, 3, 64, 64] in [-1, 1] to unit vectors [B, 96]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class IdentityEncoder(nn.Module):
 
 
 def prepare(picture: Picture) -> Picture:
-    """Squeeze a picture, cut-outs on white, into the encoder's square without changing its proportions: [48, 48, 3]."""
+    """Squeeze a picture, cut-outs on white, into the encoder's square without changing its proportions: [64, 64, 3]."""
     image = Image.fromarray(composite_on(Reference(picture)))
     image.thumbnail((SIZE, SIZE), Image.Resampling.BOX)
     if max(image.size) < SIZE:
@@ -89,7 +91,7 @@ def train(config: FitConfig, batch_size: int = 48, device: str = "cpu") -> Ident
     """Train from nothing; returns the encoder with averaged weights."""
     torch.manual_seed(config.seed)
     encoder = IdentityEncoder().to(device)
-    world = PuppetWorld("train", seed=config.seed + 77)
+    world = PuppetWorld("train", seed=config.seed + 77, num_frames=5)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:  # noqa: ARG001
         pieces, pictures = [], []
@@ -103,9 +105,12 @@ def train(config: FitConfig, batch_size: int = 48, device: str = "cpu") -> Ident
             )
             # With company in the frame the piece stays close to the subject, or it would show the others too.
             reach = 1.0 if len(sample.subjects) == 1 else 0.15
-            pieces.append(prepare(piece(sample.frames_FYX3[frame], subject.boxes_F4[frame], rng, reach)))
+            box = subject.boxes_F4[frame]
+            if len(sample.subjects) == 1 and rng.random() < WHOLE_FRAMES:
+                box = np.array([0, 0, *sample.frames_FYX3.shape[1:3]], dtype=np.int32)
+            pieces.append(prepare(piece(sample.frames_FYX3[frame], box, rng, reach)))
             own = subject.references[int(rng.random() < 0.15)]
-            others = world.distractors(subject, DISTRACTORS, index)
+            others = world.distractors(subject, DISTRACTORS, index, unlike=False)
             pictures += [prepare(variant.image) for variant in (own, *others)]
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             vectors = encoder(to_tensor(pieces + pictures).to(device))

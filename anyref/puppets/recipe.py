@@ -47,6 +47,8 @@ DEFAULTS: dict[str, object] = {
 }
 ANCHOR_STRENGTH = 1.0
 """alpha of MAGREF's eq. 6 for the embedded weights; the paper does not give it."""
+CROSS_PAIRS = 0.6
+"""Share of cross-pairs in training; the others are crops. All held-out samples are cross-pairs."""
 EXTRA_FRAMES = 4
 """Everything is trained on the 21 frames that MAGREF samples for 17."""
 
@@ -252,7 +254,10 @@ def _train_magref(recipe: Recipe) -> None:
         recipe.weights / "i2v" / "transformer", dtype=torch.float32
     )
     method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
-    config = _train_stage(recipe, "magref", method, load_encoders(recipe.weights, recipe.device), transformer)
+    # Crops from the clip itself show where a picture's parts go in a few hundred steps; cross-pairs alone take far longer.
+    eased = replace(method, cross_pair_probability=CROSS_PAIRS)
+    encoders = load_encoders(recipe.weights, recipe.device)
+    config = _train_stage(recipe, "magref", eased, encoders, transformer, held_out=method)
     if _reached(config.fit):
         _save(transformer, folder, _record(recipe, "magref"))
         models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, recipe.defaults)
@@ -309,26 +314,32 @@ def _train_stage(
     transformer: AnyRefTransformer,
     *,
     train_text_encoder: bool = False,
+    held_out: Method | None = None,
 ) -> TrainConfig:
+    """Train on clips prepared for `method`, measuring the loss on held-out ones prepared for `held_out` (the same if None)."""
     budget = BUDGETS[recipe.budget]
     part = budget.parts[stage]
     config = TrainConfig(
         fit=recipe.fit(stage),
-        flow=FlowConfig(shift=2.0, foreground_weight=2.0),
+        flow=FlowConfig(shift=2.0, foreground_weight=3.0, first_frame_weight=part.first_frame_weight),
         batch_size=part.batch_size,
         phases=part.phases,
         reference_dropout=part.reference_dropout,
         compile=budget.compiled,
     )
-    examples = prepare_examples(recipe, method, "train", part.clips, recipe.output / "cache" / stage)
+    cache = recipe.output / "cache"
+    examples = prepare_examples(recipe, method, "train", part.clips, cache / stage)
+    short = prepare_examples(
+        recipe, method, "train", part.short_clips, cache / f"{stage}-short", part.short_frames
+    )
     validation = prepare_examples(
-        recipe, method, "validation", min(128, part.clips), recipe.output / "cache" / f"{stage}-validation"
+        recipe, held_out or method, "validation", min(128, part.clips), cache / f"{stage}-validation"
     )
     train(
         transformer.to(recipe.device),
         method,
         encoders,
-        TrainingData(examples, recipe.shape, validation),
+        TrainingData(examples, recipe.shape, validation, short),
         config,
         train_text_encoder=train_text_encoder,
     )
@@ -336,9 +347,11 @@ def _train_stage(
 
 
 def prepare_examples(
-    recipe: Recipe, method: Method, split: Split, count: int, folder: Path
+    recipe: Recipe, method: Method, split: Split, count: int, folder: Path, latent_frames: int | None = None
 ) -> list[data.Example]:
-    """Clips of the world, encoded for a method and kept in `folder`."""
+    """Clips of the world, encoded for a method and kept in `folder`; with `latent_frames` only their beginnings."""
+    if not count:
+        return []
     world = partial(
         PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(recipe.shape)
     )
@@ -350,9 +363,11 @@ def prepare_examples(
         if path.name != "training.json"
     }
     record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(recipe.shape)}
+    if latent_frames is not None:
+        record["latent_frames"] = latent_frames
     data.write_manifest(folder, record | {"count": count, "encoded_with": encoded_with})
     load = partial(load_for_encoding, recipe.weights, recipe.device)
-    make = partial(data.make_encode, load, world, method, recipe.shape, recipe.seed)
+    make = partial(data.make_encode, load, world, method, recipe.shape, recipe.seed, latent_frames)
     data.build_cache(folder, count, make, recipe.workers if recipe.device == "cpu" else 1)
     return data.load_cache(folder, count)
 

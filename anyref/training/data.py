@@ -65,11 +65,18 @@ def encode_samples(
     encoders: Encoders,
     shape: VideoShape,
     rngs: Sequence[np.random.Generator],
+    latent_frames: int | None = None,
 ) -> list[Example]:
-    """Encode samples with references drawn by the method. `shape` is the sampled shape (with MAGREF's canvas frame)."""
+    """Encode samples with references drawn by the method. `shape` is the sampled shape (with MAGREF's canvas frame).
+
+    `latent_frames`: encode only the beginning of each target, which costs in proportion and, the VAE being causal, gives the same latents.
+    """
+    full = shape
+    if latent_frames is not None:
+        shape = replace(full, num_frames=1 + TEMPORAL_STRIDE * (latent_frames - 1))
     references = [method.training_references(sample, rng) for sample, rng in zip(samples, rngs, strict=True)]
     targets = [
-        method.training_video(sample.frames_FYX3, row, shape)
+        method.training_video(sample.frames_FYX3, row, full)[: shape.num_frames]
         for sample, row in zip(samples, references, strict=True)
     ]
     video = torch.from_numpy(np.stack(targets)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
@@ -77,8 +84,8 @@ def encode_samples(
     examples = []
     for index, (sample, row) in enumerate(zip(samples, references, strict=True)):
         conditioning = method.condition([row], [sample.caption], shape, encoders)
-        weight = torch.from_numpy(subject_cells(sample, shape, method.training_frames(shape)))
-        examples.append(Example(latents[index], conditioning, sample.caption, weight))
+        cells = subject_cells(sample, full, method.training_frames(full))[: shape.latent[0]]
+        examples.append(Example(latents[index], conditioning, sample.caption, torch.from_numpy(cells)))
     return examples
 
 
@@ -88,13 +95,15 @@ def make_encode(
     method: Method,
     shape: VideoShape,
     seed: int,
+    latent_frames: int | None = None,
 ) -> Encode:
-    """Load the encoders, open the source, and return the function that encodes samples of given indices."""
+    """Load the encoders, open the source, and return the function that encodes samples of given indices (see `encode_samples`)."""
     encoders, source = load(), open_source()
 
     def encode(indices: Sequence[int]) -> list[Example]:
         rngs = [np.random.default_rng((seed, index)) for index in indices]
-        return encode_samples([source.clip(index) for index in indices], method, encoders, shape, rngs)
+        samples = [source.clip(index) for index in indices]
+        return encode_samples(samples, method, encoders, shape, rngs, latent_frames)
 
     return encode
 
@@ -275,15 +284,20 @@ def draw_batch(
 
 def first_frames(batch: Batch, num_latent_frames: int) -> Batch:
     """The beginning of each sample. The VAE is causal, so this is what a shorter clip would have been encoded to."""
-    channels = batch.conditioning.channels_BCTHW
-    if channels is not None:
-        channels = channels[:, :, :num_latent_frames]
     return replace(
         batch,
         latents_BCTHW=batch.latents_BCTHW[:, :, :num_latent_frames],
-        conditioning=replace(batch.conditioning, channels_BCTHW=channels),
+        conditioning=shortened(batch.conditioning, num_latent_frames),
         weight_BTHW=batch.weight_BTHW[:, :num_latent_frames],
     )
+
+
+def shortened(conditioning: Conditioning, num_latent_frames: int) -> Conditioning:
+    """The conditioning of a sample's first latent frames."""
+    channels = conditioning.channels_BCTHW
+    if channels is None:
+        return conditioning
+    return replace(conditioning, channels_BCTHW=channels[:, :, :num_latent_frames])
 
 
 def write_manifest(folder: Path, record: dict[str, Any]) -> None:

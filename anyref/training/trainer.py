@@ -17,7 +17,7 @@ from anyref.conditioning import Conditioning, assemble
 from anyref.encoders import Encoders
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method
-from anyref.training.data import Batch, Example, collate, draw_batch, first_frames
+from anyref.training.data import Batch, Example, collate, draw_batch, first_frames, shortened
 from anyref.training.flow import FlowConfig, add_noise, draw_sigmas, velocity_loss
 from anyref.training.loop import FitConfig, fit
 from anyref.transformer import AnyRefTransformer
@@ -69,11 +69,21 @@ class TextAndTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Encoded samples of one sampled shape; `validation` may be empty."""
+    """Encoded samples of one sampled shape; `validation` may be empty.
+
+    `short` holds other samples, only their first latent frames encoded: more of them for the same work. The phases that need no more
+    frames than they have draw from them.
+    """
 
     examples: Sequence[Example]
     shape: VideoShape
     validation: Sequence[Example] = ()
+    short: Sequence[Example] = ()
+
+    def examples_of(self, latent_frames: int) -> Sequence[Example]:
+        """What a phase of this many latent frames draws from."""
+        enough = bool(self.short) and self.short[0].latents_CTHW.shape[1] >= latent_frames
+        return self.short if enough else self.examples
 
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
@@ -94,7 +104,7 @@ def train(
     draw_samples: Callable[[int], None] | None = None,
 ) -> None:
     """Train in place. `draw_samples(step)` writes a contact sheet with the averaged weights."""
-    examples, validation, shape = data.examples, data.validation, data.shape
+    validation, shape = data.validation, data.shape
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
     transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
@@ -109,8 +119,14 @@ def train(
         progress = step / (config.fit.num_steps * config.fit.accumulate)
         whole = Phase(1.0, shape.latent[0], config.batch_size)
         phase = next((phase for phase in config.phases if progress < phase.until), whole)
+        examples = data.examples_of(phase.latent_frames)
         batch = draw_batch(
-            examples, empty, phase.batch_size, config.text_dropout, config.reference_dropout, rng
+            examples,
+            shortened(empty, examples[0].latents_CTHW.shape[1]),
+            phase.batch_size,
+            config.text_dropout,
+            config.reference_dropout,
+            rng,
         )
         batch = first_frames(batch, phase.latent_frames)
         sigma_B = draw_sigmas(config.flow, phase.batch_size, generator)

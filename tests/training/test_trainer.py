@@ -16,7 +16,15 @@ from anyref.methods.magref import MagrefMethod
 from anyref.training import data
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
-from anyref.training.trainer import TrainConfig, TrainingData, batch_loss, held_out_loss, pad_text, train
+from anyref.training.trainer import (
+    Phase,
+    TrainConfig,
+    TrainingData,
+    batch_loss,
+    held_out_loss,
+    pad_text,
+    train,
+)
 from anyref.worlds import PuppetWorld
 
 SHAPE = VideoShape(9, 32, 48)
@@ -175,9 +183,9 @@ def test_the_beginning_of_a_sample_is_a_shorter_sample(examples: list[data.Examp
     encoders = make_encoders()
     empty = METHOD.condition([[]], None, SHAPE, encoders)
     world = PuppetWorld("train", seed=0, height=32, width=48, num_frames=8)
-    short_shape = VideoShape(5, 32, 48)
     sample = world.clip(0, background_reference=False)
-    short = data.encode_samples([sample], METHOD, encoders, short_shape, [np.random.default_rng(0)])[0]
+    short = data.encode_samples([sample], METHOD, encoders, SHAPE, [np.random.default_rng(0)], 2)[0]
+    assert short.latents_CTHW.shape[1] == 2
     cut = data.first_frames(data.collate(examples[:1], empty, [True], [""]), 2)
     assert torch.allclose(cut.latents_BCTHW[0], short.latents_CTHW, atol=1e-5)
     channels = short.conditioning.channels_BCTHW
@@ -185,6 +193,22 @@ def test_the_beginning_of_a_sample_is_a_shorter_sample(examples: list[data.Examp
     assert cut.conditioning.channels_BCTHW is not None
     assert torch.allclose(cut.conditioning.channels_BCTHW, channels, atol=1e-5)
     assert torch.equal(cut.weight_BTHW[0], short.weight_THW.float())
+
+
+def test_short_samples_serve_the_phases_they_are_long_enough_for(
+    tmp_path: Path, examples: list[data.Example]
+) -> None:
+    empty = METHOD.condition([[]], None, SHAPE, make_encoders())
+    cut = data.first_frames(data.collate(examples[:1], empty, [True], [""]), 2)
+    conditioning = data.shortened(examples[0].conditioning, 2)
+    short = [data.Example(cut.latents_BCTHW[0], conditioning, "a short one", cut.weight_BTHW[0].bool())]
+    pools = TrainingData(examples, SHAPE, short=short)
+    assert pools.examples_of(1) is short
+    assert pools.examples_of(2) is short
+    assert pools.examples_of(3) is examples
+    settings = replace(config(tmp_path, 2), phases=(Phase(0.5, 2, 2),), reference_dropout=0.5)
+    train(make_transformer(), METHOD, make_encoders(), pools, settings)
+    assert len(losses(tmp_path)) == 2
 
 
 def test_weights_lie_where_the_target_shows_the_clip() -> None:
