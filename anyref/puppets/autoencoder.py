@@ -32,7 +32,7 @@ from anyref.worlds import PuppetWorld
 from anyref.worlds.identities import Split
 
 KL_WEIGHT = 2e-4
-PHASES = ((0.4, 1, 64), (0.8, 5, 12), (1.0, 17, 4))
+PHASES = ((0.3, 1, 64), (0.6, 5, 12), (0.85, 9, 8), (1.0, 17, 4))
 """(until this fraction of the steps, frames, clips a step): pictures first, for most of the learning is per frame."""
 
 

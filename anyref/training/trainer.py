@@ -135,11 +135,13 @@ def train(
         return loss_B.mean(), {}
 
     def validate(step: int) -> dict[str, float]:
-        if draw_samples is not None:
-            draw_samples(step)
-        if not validation:
-            return {}
-        return {"held_out_loss": held_out_loss(transformer, encoders, empty, validation, config)}
+        # Uncompiled: graphs without gradients would take longer to compile than these few passes take.
+        with torch.compiler.set_stance("force_eager"):
+            if draw_samples is not None:
+                draw_samples(step)
+            if not validation:
+                return {}
+            return {"held_out_loss": held_out_loss(transformer, encoders, empty, validation, config)}
 
     fit(model, loss, config.fit, is_hidden_matrix, validate)
 

@@ -11,7 +11,9 @@ from anyref.latents import TextContext
 from anyref.pipeline import AnyRefPipeline
 from anyref.puppets import STAGES, models
 from anyref.puppets.budgets import BUDGETS
-from anyref.puppets.recipe import Recipe, run, widen
+from anyref.puppets.plan import Recipe
+from anyref.puppets.recipe import run
+from anyref.puppets.tuning import widen
 
 
 def test_every_budget_has_every_stage() -> None:
