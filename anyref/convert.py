@@ -1,7 +1,8 @@
 """Published weights into a diffusers folder, shard by shard in bounded memory, after checking every name and shape.
 
 The output is what AnyRefPipeline reads: transformer/ (config.json, safetensors, index), anyref.json, and the parts that a
-release shares with its base model (vae, text_encoder, ...) linked or copied from a diffusers folder of that model. It appears
+release shares with its base model (vae, text_encoder, ...) linked or copied from a diffusers folder of that model. Releases: MAGREF
+(safetensors in Wan's names), Kaleido (a SAT pickle), and Wan2.1's own T2V and I2V, backbones to train methods from. It appears
 under its name when it is whole; until then it grows in a hidden folder beside it, and a conversion that was interrupted goes on
 there after the last whole shard.
 """
@@ -19,7 +20,9 @@ import diffusers
 import torch
 from torch import Tensor
 
-from anyref.checkpoints import READERS, Checkpoint
+from anyref.checkpoints import Checkpoint
+from anyref.checkpoints.sat import read_sat_checkpoint
+from anyref.checkpoints.wan import read_wan_checkpoint
 from anyref.files import atomic, check_writable, write_json
 from anyref.provenance import record
 from anyref.transformer import AnyRefTransformer
@@ -31,8 +34,31 @@ COMPONENTS = {
     "image_encoder": ["transformers", "CLIPVisionModel"],
     "scheduler": ["diffusers", "UniPCMultistepScheduler"],
 }
-# What anyref.json says of the published weights; MAGREF's are older than its subject disentanglement.
-RECORDS: dict[str, dict[str, Any]] = {"magref": {"method": "magref", "anchor_strength": 0.0}}
+ReleaseName = Literal["magref", "kaleido", "wan"]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release is, and what is needed beside its transformer."""
+
+    read: Callable[[Path, Path | None], Checkpoint]
+    """Looks at its files, with the config.json that was given, if any."""
+    record: dict[str, Any]
+    """What anyref.json says; empty: there is none, and users name a method."""
+    base: str
+    """The diffusers folder with its other parts."""
+    scheduler: bool = True
+    """Whether the base model's scheduler is part of it; otherwise the method's own sampling defaults hold."""
+
+
+_I2V, _T2V = "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers", "Wan-AI/Wan2.1-T2V-14B-Diffusers"
+RELEASES: Mapping[ReleaseName, Release] = {
+    # The published weights are older than MAGREF's subject disentanglement.
+    "magref": Release(read_wan_checkpoint, {"method": "magref", "anchor_strength": 0.0}, _I2V),
+    # Euler and shift 7, where Wan's folder has UniPC and shift 3.
+    "kaleido": Release(read_sat_checkpoint, {"method": "kaleido"}, _T2V, scheduler=False),
+    "wan": Release(read_wan_checkpoint, {}, "Wan-AI/Wan2.1-...-Diffusers"),
+}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 _NAMES = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float32: "F32"}  # of safetensors
 _WEIGHTS = "diffusion_pytorch_model"  # diffusers' file name
@@ -42,12 +68,13 @@ _WEIGHTS = "diffusion_pytorch_model"  # diffusers' file name
 class ConvertOptions:
     """How to convert; the defaults are right for the published MAGREF folder."""
 
-    method: Literal["magref"] = "magref"
-    """Whose release it is."""
+    method: ReleaseName = "magref"
+    """Whose release it is; "wan": one of Wan2.1's own, T2V or I2V."""
     config: Path | None = None
-    """The release's config.json, where it does not lie beside the weights; else I2V-14B is assumed."""
+    """The release's config.json, where it does not lie beside the weights; else I2V-14B is assumed (Kaleido: the shapes say it)."""
     components: Path | None = None
-    """Diffusers folder of the base model (Wan-AI/Wan2.1-I2V-14B-480P-Diffusers), for VAE, encoders, tokenizer and scheduler."""
+    """Diffusers folder of the base model (Wan-AI/Wan2.1-I2V-14B-480P-Diffusers; Kaleido: Wan2.1-T2V-14B-Diffusers), for VAE, encoders,
+    tokenizer and scheduler."""
     copy_components: bool = False
     """Copy them instead of linking to them."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
@@ -76,7 +103,7 @@ def convert(
     options: ConvertOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Convert the release in `source` (a folder, or one safetensors file) into the folder `output`, which must not exist yet.
+    """Convert the release in `source` (a folder, or one of its files) into the folder `output`, which must not exist yet.
 
     `progress` is called with (bytes written, bytes in all). Memory: one tensor at a time, whatever the shards' size.
     Raises ValueError before anything is written: not a checkpoint, wrong names or shapes, no room, output taken.
@@ -84,9 +111,10 @@ def convert(
     options = options or ConvertOptions()
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output} exists; choose another place or remove it")
-    checkpoint = READERS[options.method](source, options.config)
+    release = RELEASES[options.method]
+    checkpoint = release.read(source, options.config)
     shapes = verify(checkpoint)
-    components = _find_components(options.components, checkpoint)
+    components = _find_components(options.components, checkpoint, release)
     shards = plan(shapes, checkpoint.dtypes, DTYPES[options.dtype], options.shard_gb)
     partial = output.with_name(f".{output.name}.partial")
     _prepare(partial, output, checkpoint, shards)
@@ -100,7 +128,8 @@ def convert(
             (partial / f".{name}").rename(target)
         else:
             target.symlink_to(folder.resolve(), target_is_directory=True)
-    write_json(partial / "anyref.json", RECORDS[options.method])
+    if release.record:
+        write_json(partial / "anyref.json", release.record)
     if options.components is not None:
         write_json(partial / "model_index.json", _model_index(components))
     made_from = [{"name": path.name, "bytes": path.stat().st_size} for path in checkpoint.files]
@@ -170,19 +199,20 @@ def plan(
     return shards
 
 
-def _find_components(root: Path | None, checkpoint: Checkpoint) -> dict[str, Path]:
+def _find_components(root: Path | None, checkpoint: Checkpoint, release: Release) -> dict[str, Path]:
     """Folders of the parts the release shares with its base model."""
     if root is None:
         return {}
     found = {name: root / name for name in COMPONENTS if (root / name).is_dir()}
+    if not release.scheduler:
+        found.pop("scheduler", None)
     needed = ["tokenizer", "text_encoder", "vae"]
     if checkpoint.config.get("image_dim") is not None:
         needed.append("image_encoder")
     missing = [name for name in needed if name not in found]
     if missing:
         raise ValueError(
-            f"{root} has no folder {missing[0]}; give the diffusers folder of the base model, "
-            "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers"
+            f"{root} has no folder {missing[0]}; give the diffusers folder of the base model, {release.base}"
         )
     return found
 

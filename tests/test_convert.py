@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from anyref.checkpoints import I2V_14B, WanCheckpoint, read_wan_checkpoint, rename
+from anyref.checkpoints.wan import I2V_14B, WanCheckpoint, read_wan_checkpoint, rename
 from anyref.convert import ConvertOptions, convert, expected_shapes, plan, verify
 from anyref.encoders import Encoders
 from anyref.pipeline import AnyRefPipeline
@@ -314,6 +314,25 @@ def test_each_tensor_is_read_once(release: Release, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(WanCheckpoint, "read", lambda self, name: (reads.append(name), read(self, name))[1])
     convert(release(), tmp_path / "out")
     assert len(reads) == len(set(reads)) == len(expected_shapes(TOY))
+
+
+def test_wan_backbones(tmp_path: Path) -> None:
+    """Wan2.1's own T2V: nothing to sample with yet, a backbone to train from; its folder names no method."""
+    model = AnyRefTransformer(
+        **TOY | {"in_channels": 16, "image_dim": None, "added_kv_proj_dim": None}
+    ).requires_grad_(False)
+    source = tmp_path / "wan"
+    source.mkdir()
+    tensors = {original_name(name): tensor for name, tensor in model.state_dict().items()}
+    save_file(tensors, source / "diffusion_pytorch_model.safetensors")
+    (source / "config.json").write_text(json.dumps(CONFIG | {"model_type": "t2v", "in_dim": 16}))
+    base = make_components(tmp_path / "base")
+    shutil.rmtree(base / "image_encoder")
+    output = convert(source, tmp_path / "out", ConvertOptions("wan", components=base, dtype="float32"))
+    assert not (output / "anyref.json").exists()
+    converted = weights(output)
+    assert converted.keys() == model.state_dict().keys()
+    assert all(torch.equal(converted[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def make_components(folder: Path) -> Path:

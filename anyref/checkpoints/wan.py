@@ -1,15 +1,10 @@
-"""Published checkpoints as they lie on disk: names, shapes and tensors of the transformer, read one tensor at a time.
-
-A `Checkpoint` speaks diffusers' parameter names, whatever the files say. One reader for each layout of a release; Wan's own
-(safetensors, whole or in shards, with the original parameter names) is the only one so far.
-"""
+"""Wan's own layout: safetensors, whole or in shards, with the original parameter names, as Wan2.1 and MAGREF are published."""
 
 import json
-from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
@@ -30,6 +25,8 @@ I2V_14B: dict[str, Any] = {
     "image_dim": 1280,
     "added_kv_proj_dim": 5120,
 }
+# Wan2.1-T2V-14B, and Kaleido, which is fine-tuned from it: 14.3 B parameters.
+T2V_14B: dict[str, Any] = I2V_14B | {"in_channels": 16, "image_dim": None, "added_kv_proj_dim": None}
 DTYPES = {
     "F32": torch.float32,
     "F16": torch.float16,
@@ -39,29 +36,6 @@ DTYPES = {
 }
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 _SCALES = ("scale_weight", "scaled_fp8", "scale_input", "weight_scale", "input_scale", "comfy_quant")
-
-
-class Checkpoint(Protocol):
-    """A transformer's weights on disk, under diffusers' names."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Shape of every tensor."""
-
-    @property
-    def dtypes(self) -> Mapping[str, torch.dtype]:
-        """Type of every tensor, as stored."""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Arguments of AnyRefTransformer, as far as the files or their layout say them."""
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """What it is made of."""
-
-    def read(self, name: str) -> Tensor:
-        """One tensor, as stored."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +86,7 @@ def read_wan_checkpoint(source: Path, config: Path | None = None) -> WanCheckpoi
                 shapes[target] = tuple(entry.get_shape())
                 dtypes[target] = DTYPES[entry.get_dtype()]
                 sources[target] = (path, name)
-    return WanCheckpoint(files, I2V_14B if config is None else _read_config(config), shapes, dtypes, sources)
-
-
-READERS: dict[str, Callable[[Path, Path | None], Checkpoint]] = {"magref": read_wan_checkpoint}
+    return WanCheckpoint(files, I2V_14B if config is None else read_config(config), shapes, dtypes, sources)
 
 
 def rename(originals: list[str]) -> list[str]:
@@ -131,7 +102,7 @@ def rename(originals: list[str]) -> list[str]:
 def _find_files(source: Path) -> tuple[Path, ...]:
     if not source.exists():
         raise ValueError(
-            f"{source} is not there; download the release first (`hf download MAGREF-Video/MAGREF --local-dir ...`)"
+            f"{source} is not there; download the release first (`hf download OWNER/NAME --local-dir FOLDER`)"
         )
     if source.is_file():
         if source.suffix != ".safetensors":
@@ -146,7 +117,11 @@ def _find_files(source: Path) -> tuple[Path, ...]:
         files = sorted(source.glob("*.safetensors"))
         if not files:
             other = next(
-                (path for path in sorted(source.iterdir()) if path.suffix in {".gguf", ".pth", ".bin"}),
+                (
+                    path
+                    for path in sorted(source.iterdir())
+                    if path.suffix in {".gguf", ".pt", ".pth", ".bin"}
+                ),
                 source,
             )
             raise ValueError(_wrong_format(other))
@@ -167,6 +142,8 @@ def _find_files(source: Path) -> tuple[Path, ...]:
 def _wrong_format(path: Path) -> str:
     if path.suffix == ".gguf":
         return f"{path.name} is GGUF, whose quantisation would be lost; use the release's safetensors"
+    if path.suffix == ".pt" or (path / "latest").is_file():
+        return f"{path} is not safetensors but may be a SAT checkpoint, as Kaleido's; name its method (--method kaleido)"
     if path.is_dir():
         return f"{path} holds no safetensors; give the folder of the release or one safetensors file"
     return f"{path.name} is not a safetensors file; use the release's safetensors"
@@ -191,7 +168,7 @@ def _open(path: Path) -> AbstractContextManager[Any]:
     return opened
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
     """AnyRefTransformer's arguments from the config.json of a WanModel; what it leaves out is I2V-14B's."""
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
