@@ -34,47 +34,65 @@ def help_pages() -> str:
     return "\n\n".join(pages)
 
 
-EQUATIONS = (
-    (
-        "1",
-        "the canvas: all references in one image",
-        (("methods/magref.py", "compose"), ("methods/magref.py", "slots")),
-    ),
-    ("2", "the region mask: where references are", (("methods/magref.py", "Canvas.cells"),)),
-    ("3", "the canvas and empty frames through the VAE", (("methods/magref.py", "MagrefMethod.condition"),)),
-    (
-        "4",
-        "noise, mask and canvas joined by channel",
-        (("methods/magref.py", "MagrefMethod.condition"), ("conditioning.py", "assemble")),
-    ),
-    ("5", "a region per subject", (("methods/magref.py", "Canvas.tokens"),)),
-    (
-        "6",
-        "the words' value added to their region, in each block",
-        (("methods/magref.py", "MagrefMethod._anchors"), ("transformer.py", "AnyRefBlock.forward")),
-    ),
-    (
-        "7",
-        "a training sample: clip, caption, pairs of images of each subject",
+MAGREF = "methods/magref.py"
+KALEIDO = "methods/kaleido.py"
+EQUATIONS: dict[str, tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = {
+    "magref": (
+        ("1", "the canvas: all references in one image", ((MAGREF, "compose"), (MAGREF, "slots"))),
+        ("2", "the region mask: where references are", ((MAGREF, "Canvas.cells"),)),
+        ("3", "the canvas and empty frames through the VAE", ((MAGREF, "MagrefMethod.condition"),)),
         (
-            ("samples.py", "Sample"),
-            ("samples.py", "ReferenceVariant"),
-            ("methods/magref.py", "MagrefMethod.training_references"),
+            "4",
+            "noise, mask and canvas joined by channel",
+            ((MAGREF, "MagrefMethod.condition"), ("conditioning.py", "assemble")),
+        ),
+        ("5", "a region per subject", ((MAGREF, "Canvas.tokens"),)),
+        (
+            "6",
+            "the words' value added to their region, in each block",
+            ((MAGREF, "MagrefMethod._anchors"), ("transformer.py", "AnyRefBlock.forward")),
+        ),
+        (
+            "7",
+            "a training sample: clip, caption, pairs of images of each subject",
+            (
+                ("samples.py", "Sample"),
+                ("samples.py", "ReferenceVariant"),
+                (MAGREF, "MagrefMethod.training_references"),
+            ),
+        ),
+        (
+            "8-9",
+            "flow matching: the noisy video and its velocity",
+            (("training/flow.py", "add_noise"), ("training/flow.py", "velocity_loss")),
         ),
     ),
-    (
-        "8-9",
-        "flow matching: the noisy video and its velocity",
-        (("training/flow.py", "add_noise"), ("training/flow.py", "velocity_loss")),
+    "kaleido": (
+        (
+            "3",
+            "each reference through the VAE alone; one sequence of reference and video tokens",
+            ((KALEIDO, "encode"), (KALEIDO, "KaleidoMethod.condition"), ("conditioning.py", "assemble")),
+        ),
+        ("4", "R-RoPE: where reference tokens stand", ((KALEIDO, "reference_positions"), (KALEIDO, "MAX_SIZE"))),
+        ("Tables 2, 5", "the compared positions, as data", ((KALEIDO, "PLACEMENTS"), (KALEIDO, "Placement"))),
+        ("Table 5", "Channel-Concat", ((KALEIDO, "KaleidoMethod._channels"),)),
+        (
+            "Tables 3, 4; A.1",
+            "crops and cross-pairs, and their mix",
+            ((KALEIDO, "KaleidoMethod.training_references"), (KALEIDO, "KaleidoMethod.cross_pair_probability")),
+        ),
+        ("release", "the canvas of one reference; its own size", ((KALEIDO, "picture"), (KALEIDO, "own_grid"))),
+        ("release", "shift of the noise levels by resolution", ((KALEIDO, "resolution_shift"),)),
+        ("release", "sampling: Euler, shift 7, 50 steps, guidance 6", ((KALEIDO, "_RELEASE"),)),
     ),
-)
+}
 
 
-def equations() -> str:
-    """The table of MAGREF's equations and where each stands."""
+def equations(method: str) -> str:
+    """The table of a paper's equations and numbered designs, and where each stands."""
     rows = [
         f"| {number} | {what} | {', '.join(place(*symbol) for symbol in symbols)} |"
-        for number, what, symbols in EQUATIONS
+        for number, what, symbols in EQUATIONS[method]
     ]
     return "\n".join(["| equation | what | where |", "|---|---|---|", *rows])
 

@@ -82,6 +82,9 @@ METHODS: Mapping[str, str] = {
     "magref": "anyref.methods.magref:MagrefMethod",
     "kaleido": "anyref.methods.kaleido:KaleidoMethod",
     "saber": "anyref.methods.saber:SaberMethod",
+    # What MAGREF's paper compares itself with.
+    "magref-vanilla-mask": "anyref.methods.magref_baselines:VanillaMaskMethod",
+    "magref-token-concat": "anyref.methods.magref_baselines:TokenConcatMethod",
 }
 """Name -> module:class. A method's file is read when the method is asked for, and one can be understood without the others."""
 

@@ -230,7 +230,7 @@ class MagrefMethod:
     ) -> Conditioning:
         """Mask, canvas latents, CLIP context and anchors of a batch. `prompts` None: no anchors."""
         if self.shuffle:
-            references = [_shuffled(row, generator) for row in references]
+            references = [shuffled(row, generator) for row in references]
         canvases = [compose(row, shape.height, shape.width) for row in references]
         anchors = self._anchors(
             references, canvases, prompts, encoders
@@ -350,7 +350,8 @@ def spans(references: Sequence[Reference], prompt: str, encoders: Encoders) -> l
     return found
 
 
-def _shuffled(references: Sequence[Reference], generator: torch.Generator | None) -> list[Reference]:
+def shuffled(references: Sequence[Reference], generator: torch.Generator | None) -> list[Reference]:
+    """In an order drawn from the generator."""
     device = generator.device if generator is not None else None
     order = torch.randperm(len(references), generator=generator, device=device)
     return [references[index] for index in order.tolist()]
