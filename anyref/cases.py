@@ -1,18 +1,25 @@
-"""What a user asks for in text: references as `path` or `phrase=path`, and case files, one video per line."""
+"""What a user asks for in text: references as `kind:phrase=path`, and case files, one video per line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 SEPARATOR = "@@"
+Kind = Literal["face", "person", "animal", "clothing", "object", "background"]
+"""As in samples.py, which would bring numpy into the start of the command."""
 _FORBIDDEN = set('/\\:*?"<>|')  # in a file name on one of the usual systems
 
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """An image file, and the words of the prompt it belongs to where the user named them."""
+    """An image file, and where the user named them the words of the prompt it belongs to and what kind of thing it shows.
+
+    Files with the same phrase are views of the same subject.
+    """
 
     path: Path
     phrase: str | None = None
+    kind: Kind | None = None
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,17 @@ class Case:
 
 
 def parse_reference(text: str, folder: Path | None = None) -> ReferenceFile:
-    """`path` or `phrase=path`. A text that names an existing file is a path, whatever signs it has; else it is split at the first "=".
+    """`path` or `phrase=path`, either with a kind and a ":" before it. A text that names an existing file is a path, whatever signs
+    it has; else what begins with a kind is split there, and then at the first "=".
 
     Relative paths are looked up from the working directory and then from `folder`. Raises ValueError where there is no file, or no phrase.
     """
     whole = _find(text, folder)
     if whole is not None:
         return ReferenceFile(whole)
+    kind, colon, rest = text.partition(":")
+    if colon and kind.strip() in get_args(Kind):
+        return replace(parse_reference(rest.strip(), folder), kind=cast("Kind", kind.strip()))
     phrase, equals, name = text.partition("=")
     if not equals:
         raise ValueError(f"the reference image {text!r} does not exist; check the path")
@@ -51,8 +62,8 @@ def parse_reference(text: str, folder: Path | None = None) -> ReferenceFile:
 def read_case_file(path: Path) -> tuple[Case, ...]:
     """Read the release's form, `key@@prompt@@image@@image...`, one case per line; empty lines and lines that begin with "#" are skipped.
 
-    Each image may be `phrase=path`, and is looked up from the working directory and then beside the case file. Raises one ValueError that
-    names every bad line with its number.
+    Each image is written as for `parse_reference`, and looked up from the working directory and then beside the case file. Raises one
+    ValueError that names every bad line with its number.
     """
     cases: dict[str, Case] = {}
     complaints: list[str] = []

@@ -21,6 +21,8 @@ import tyro
 from anyref import __version__
 from anyref.commands import (
     ConvertCommand,
+    MethodsCommand,
+    PuppetsMasksCommand,
     PuppetsMeasureCommand,
     PuppetsPreviewCommand,
     PuppetsTrainCommand,
@@ -46,8 +48,10 @@ class Command:
 
 COMMANDS = (
     Command("generate", GenerateConfig, "anyref.generate:generate"),
+    Command("methods", MethodsCommand, "anyref.commands:methods"),
     Command("train", TrainCommand, "anyref.commands:train"),
     Command("puppets preview", PuppetsPreviewCommand, "anyref.commands:puppets_preview"),
+    Command("puppets masks", PuppetsMasksCommand, "anyref.commands:puppets_masks"),
     Command("puppets train", PuppetsTrainCommand, "anyref.commands:puppets_train"),
     Command("puppets measure", PuppetsMeasureCommand, "anyref.commands:puppets_measure"),
     Command("convert", ConvertCommand, "anyref.commands:convert"),

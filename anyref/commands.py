@@ -1,5 +1,6 @@
 """The smaller commands: their flags, and the function that each calls."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from anyref.provenance import record
 from anyref.puppets import STAGES, Stage
 
 if TYPE_CHECKING:
+    from anyref.methods.catalogue import MethodCard
     from anyref.pipeline import AnyRefPipeline
 
 
@@ -61,6 +63,18 @@ class PuppetsPreviewCommand:
 
 
 @dataclass(frozen=True)
+class PuppetsMasksCommand:
+    """Draw the masks that training from clips alone hides frames with: a contact sheet of shapes, ratios and warps."""
+
+    output: Path = Path("outputs/masks.png")
+    """The contact sheet."""
+    num_masks: int = 24
+    """How many masks."""
+    seed: int = 0
+    """Same seed, same masks."""
+
+
+@dataclass(frozen=True)
 class PuppetsTrainCommand:
     """Train the embedded models from nothing by their recorded recipe; goes on where it was interrupted."""
 
@@ -101,17 +115,25 @@ class PuppetsMeasureCommand:
 
 
 @dataclass(frozen=True)
+class MethodsCommand:
+    """Say what each method accepts: references, backbone, settings, and how it is sampled unless asked otherwise."""
+
+    json: bool = False
+    """Print one JSON object, for programs."""
+
+
+@dataclass(frozen=True)
 class ConvertCommand:
-    """Turn published weights in Wan's original layout into a diffusers folder, shard by shard, checking every name and shape."""
+    """Turn published weights, in Wan's layout or Kaleido's, into a diffusers folder, shard by shard, checking every name and shape."""
 
     source: tyro.conf.Positional[Path]
-    """Folder of the release (config.json and safetensors), or one safetensors file."""
+    """Folder of the release, or one of its files: safetensors with their config.json, or Kaleido's SAT pickle."""
     output: tyro.conf.Positional[Path]
     """Folder to write; it must not exist, or be empty."""
-    method: Literal["magref"] = "magref"
-    """Whose release it is."""
+    method: Literal["magref", "kaleido", "wan"] = "magref"
+    """Whose release it is; wan: one of Wan2.1's own, text-to-video or image-to-video, to train a method from."""
     components: Annotated[Path | None, shown("PATH", "none")] = None
-    """Diffusers folder of the base model (Wan-AI/Wan2.1-I2V-14B-480P-Diffusers): its VAE, encoders and tokenizer are linked to."""
+    """Diffusers folder of the base model, Wan-AI/Wan2.1-I2V-14B-480P-Diffusers (Kaleido: Wan2.1-T2V-14B-Diffusers), whose parts are linked to."""
     copy_components: bool = False
     """Copy them instead."""
     config: Annotated[Path | None, shown("PATH", "the release's, or I2V-14B")] = None
@@ -170,9 +192,24 @@ def puppets_preview(command: PuppetsPreviewCommand) -> None:
     print(f"contact sheet: {sheet}; animation: {animation}")
 
 
+def puppets_masks(command: PuppetsMasksCommand) -> None:
+    """Draw masks."""
+    from anyref.masks import mask_sheet
+    from anyref.media import save_image
+
+    if not 1 <= command.num_masks <= 1000:
+        raise ValueError(f"num_masks is {command.num_masks}; it must lie between 1 and 1000")
+    if command.seed < 0:
+        raise ValueError(f"the seed is {command.seed}; it must be 0 or more")
+    check_writable(command.output)
+    save_image(mask_sheet(command.seed, command.num_masks), command.output)
+    print(f"contact sheet: {command.output}")
+
+
 def puppets_train(command: PuppetsTrainCommand) -> None:
     """Train the embedded models."""
-    from anyref.puppets.recipe import Recipe, run
+    from anyref.puppets.plan import Recipe
+    from anyref.puppets.recipe import run
 
     device = find_place(command.device).device
     run(
@@ -223,6 +260,44 @@ def puppets_measure(command: PuppetsMeasureCommand) -> None:
         write_json(folder / cards.SCORES, {"results": measured})
         cards.write(folder.parent)
     print(f"report: {command.output}")
+
+
+def methods(command: MethodsCommand) -> None:
+    """Print a table for each method, or JSON."""
+    from anyref.methods.catalogue import method_cards
+
+    cards = method_cards()
+    if command.json:
+        print(json.dumps({card.name: asdict(card) for card in cards}, indent=2))
+        return
+    for card in cards:
+        _show_method(card)
+
+
+def _show_method(card: "MethodCard") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    usual = card.defaults
+    most = "any number of" if card.most_references is None else f"0 to {card.most_references}"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in (
+        ("references", f"{most} images: {', '.join(card.kinds)}"),
+        ("backbone", f"a transformer of {card.in_channels} input channels"),
+        ("embedded", card.embedded or "not in this installation"),
+        (
+            "sampling",
+            f"{usual.num_frames} frames of {usual.height} x {usual.width} at {usual.fps:g} fps, {usual.num_inference_steps} steps "
+            f"of {usual.solver}, shift {usual.shift:g}, guidance {usual.guidance_scale:g}",
+        ),
+        *((setting.name, f"{setting.default} ({setting.accepts})") for setting in card.settings),
+    ):
+        table.add_row(name, value)
+    console.print(card.name, style="bold")
+    console.print(card.about)
+    console.print(table)
+    console.print()
 
 
 def convert(command: ConvertCommand) -> None:

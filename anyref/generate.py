@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyref.files import write_json
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from anyref.matting import Matter
     from anyref.methods.request import Request
     from anyref.pipeline import AnyRefPipeline
 
@@ -42,7 +44,7 @@ def generate(config: GenerateConfig) -> None:
     if not todo:
         return
     start = time.perf_counter()
-    pipeline = load(model, place, config.offload)
+    pipeline = load(model, place, config)
     load_s = time.perf_counter() - start
     for number, (job, request) in enumerate(todo, start=1):
         if len(todo) > 1:
@@ -59,8 +61,8 @@ def generate(config: GenerateConfig) -> None:
         )
 
 
-def load(model: Model, place: Place, offload: str) -> "AnyRefPipeline":
-    """The pipeline, on its device."""
+def load(model: Model, place: Place, config: GenerateConfig) -> "AnyRefPipeline":
+    """The pipeline, on its device, with what cuts subjects out where the user names that."""
     import torch
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
@@ -71,15 +73,36 @@ def load(model: Model, place: Place, offload: str) -> "AnyRefPipeline":
         diffusers_logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
     dtype = getattr(torch, place.dtype)
-    pipeline = AnyRefPipeline.from_pretrained(model.name, method=model.method.name, dtype=dtype)
+    matter = None if config.matter is None else load_matter(config.matter, place)
+    pipeline = AnyRefPipeline.from_pretrained(
+        model.name, method=model.method.name, dtype=dtype, matter=matter
+    )
     pipeline.set_progress_bar_config(desc="sampling", disable=None)  # None: only where somebody watches
-    if offload == "model":
+    if config.offload == "model":
         pipeline.enable_model_cpu_offload(device=place.device)
-    elif offload == "group":
+    elif config.offload == "group":
         pipeline.enable_group_offload(torch.device(place.device), num_blocks_per_group=1, use_stream=True)
     else:
         pipeline.to(place.device)
     return pipeline
+
+
+def load_matter(name: str, place: Place) -> "Matter":
+    """What cuts subjects out: a folder's segmenter, or BiRefNet under its hub id, which is fetched when a picture needs it.
+
+    Raises ValueError for a folder that holds no segmenter.
+    """
+    from anyref.matting import BiRefNet, Segmenter
+
+    if not Path(name).is_dir():
+        return BiRefNet(name, device=place.device)
+    try:
+        return Segmenter.from_pretrained(name)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"the matter {name!r} cannot be loaded ({reason.rstrip('.')}); give the folder of a segmenter of transformers"
+        ) from error
 
 
 def sample(
@@ -87,6 +110,8 @@ def sample(
 ) -> "NDArray[np.uint8]":
     """The video, uint8 [F, Y, X, 3]. The noise is drawn on the CPU, so that a seed means the same on every device."""
     import torch
+
+    from anyref.methods.catalogue import read_settings
 
     sampling = request.sampling
     videos = pipeline(
@@ -105,6 +130,8 @@ def sample(
         anchor_strength=config.anchor_strength,
         shift=config.shift,
         solver=None if config.solver is None else sampling.solver,
+        settings=read_settings(type(request.method), config.settings),
+        reference_guidance_scale=config.reference_guidance,
         return_dict=False,
     )[0]
     frames: NDArray[np.uint8] = (videos[0] * 255).round().astype("uint8")

@@ -14,6 +14,7 @@ from anyref.files import check_writable, sha256
 
 if TYPE_CHECKING:
     from anyref.methods import Method
+    from anyref.methods.folder import ModelFolder
     from anyref.methods.request import Request
 
 DEFAULT_METHOD = "magref"
@@ -42,11 +43,11 @@ class GenerateConfig:
     prompt: str = ""
     """What happens in the video."""
     reference: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """An image file, or the words of the prompt it belongs to and the file: "red hat=hat.png". Repeat it for each reference."""
+    """An image file; "red hat=hat.png" names its words of the prompt (the same words again: another view); "background:sky.png": all of it counts."""
     output: Annotated[Path | None, shown("PATH", "outputs/video.mp4, or outputs/cases")] = None
     """The video (.mp4, .mov, .mkv); with --case-file the folder of the videos. A file that is there is replaced."""
     method: Annotated[str | None, shown("STR", "the model's, or magref")] = None
-    """How references reach the model: magref."""
+    """How references reach the model: magref, kaleido or saber; `anyref methods` says what each accepts."""
     model: Annotated[str | None, shown("STR", "puppets/METHOD")] = None
     """An embedded model, a folder in diffusers' format, or a hub id."""
     seed: Annotated[int | None, shown("INT", "0; with --official the release's")] = None
@@ -63,6 +64,8 @@ class GenerateConfig:
     """Steps of the solver."""
     guidance: ModelFloat = None
     """Scale of guidance by the prompt; 1 is none, and twice as fast."""
+    reference_guidance: Annotated[float | None, shown("FLOAT", "none")] = None
+    """Scale of guidance by the references, away from the same video without them; 1 is none, others take half as long again."""
     shift: ModelFloat = None
     """How much of the steps goes to high noise."""
     solver: ModelText = None
@@ -71,6 +74,14 @@ class GenerateConfig:
     """Frames per second of the file; does not change the frames."""
     anchor_strength: ModelFloat = None
     """How strongly each phrase is tied to its reference (MAGREF's subject disentanglement); 0 turns it off."""
+    settings: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="set", metavar="NAME=VALUE"),
+    ] = ()
+    """One of the method's settings for this video, such as "positions=concat"; `anyref methods` lists them. Repeat it for each."""
+    matter: Annotated[str | None, shown("STR", "the model's")] = None
+    """What cuts subjects out for methods that want that: a segmenter's folder, or BiRefNet's hub id ZhengPeng7/BiRefNet, whose own code then runs."""
     keep_canvas: bool = False
     """Keep the first frames, in which the video leaves the canvas of references."""
     shuffle: bool = False
@@ -109,11 +120,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is there, and not loaded yet. `sha256` is None for one that is still on the hub."""
+    """A model that is there, and not loaded yet. `sha256` and `folder` are None for one that is still on the hub."""
 
     name: str
     method: "Method"
     sha256: str | None
+    folder: "ModelFolder | None" = None
 
 
 @dataclass(frozen=True)
@@ -176,10 +188,15 @@ def find_place(device: str = "auto", dtype: str = "auto", offload: str = "none")
 
 
 def find_model(config: GenerateConfig) -> Model:
-    """The model and its method, without loading it. Raises ValueError where there is none, or it is not whole."""
+    """The model and its method, without loading it. Raises ValueError where there is none, it is not whole, or its matter is not there."""
     from anyref.methods import make_method
-    from anyref.methods.folder import PARTS, RECORD, read_folder, resolve_model
+    from anyref.methods.folder import PARTS, RECORD, is_hub_id, read_folder, resolve_model
 
+    matter = config.matter
+    if matter is not None and not Path(matter).is_dir() and (Path(matter).exists() or not is_hub_id(matter)):
+        raise ValueError(
+            f"the matter {matter!r} is not there; give a segmenter's folder or BiRefNet's hub id, ZhengPeng7/BiRefNet"
+        )
     method = make_method(config.method or DEFAULT_METHOD)
     name = config.model or f"puppets/{method.name}"
     path = Path(resolve_model(name))
@@ -187,21 +204,18 @@ def find_model(config: GenerateConfig) -> Model:
         return Model(name, method, None)
     recorded = (path / RECORD).is_file()
     folder = read_folder(path, config.method if recorded else method.name)
-    return Model(
-        name, folder.method, _fingerprint([part for part in map(folder.part, PARTS) if part is not None])
-    )
+    parts = [part for part in map(folder.part, PARTS) if part is not None]
+    return Model(name, folder.method, _fingerprint(parts), folder)
 
 
 def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
     """Read the references and fill in the model's defaults. Raises ValueError for what the model cannot make of them."""
-    from anyref.methods import configured
     from anyref.methods.request import Prompts, read_request
     from anyref.references import load_reference
     from anyref.sampling import with_given
 
+    method = _method(model, config)
     try:
-        settings = {"anchor_strength": config.anchor_strength, "shuffle": config.shuffle or None}
-        method = configured(model.method, config.official, settings)
         sampling = with_given(
             method.defaults, height=config.height, width=config.width, num_frames=config.num_frames, fps=config.fps,
             num_inference_steps=config.steps, guidance_scale=config.guidance, shift=config.shift, solver=config.solver,
@@ -213,9 +227,15 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
             )
         if not sampling.fps <= 240:
             raise ValueError(f"fps is {sampling.fps}; it must be above 0 and at most 240")
-        references = [load_reference(file.path, phrase=file.phrase) for file in job.case.references]
+        references = [load_reference(f.path, phrase=f.phrase, kind=f.kind) for f in job.case.references]
         return read_request(
-            method, sampling, Prompts(job.case.prompt), references, 1, config.keep_canvas, None
+            method,
+            sampling,
+            Prompts(job.case.prompt),
+            references,
+            num_videos=1,
+            keep_canvas=config.keep_canvas,
+            reference_guidance_scale=config.reference_guidance,
         )
     except ValueError as error:
         if job.case.line is None:
@@ -225,6 +245,20 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
         ) from error
 
 
+def _method(model: Model, config: GenerateConfig) -> "Method":
+    """The model's method with the settings asked for. Raises ValueError for those that it, or the model's transformer, cannot have."""
+    from anyref.methods.catalogue import read_settings
+    from anyref.methods.folder import check_parts
+    from anyref.methods.request import for_call
+
+    given = {"anchor_strength": config.anchor_strength, "shuffle": config.shuffle or None}
+    settings = read_settings(type(model.method), config.settings)
+    method = for_call(model.method, config.official, given, settings)
+    if model.folder is not None and (parts := model.folder.transformer_config()) is not None:
+        check_parts(method, parts, has_image_encoder=model.folder.part("image_encoder") is not None)
+    return method
+
+
 def describe(job: Job, request: "Request", model: Model, config: GenerateConfig) -> dict[str, Any]:
     """All that decides which video comes out, as JSON: two equal descriptions ask for the same video."""
     from anyref.methods.folder import record_of
@@ -232,10 +266,15 @@ def describe(job: Job, request: "Request", model: Model, config: GenerateConfig)
     settings = {name: value for name, value in record_of(request.method).items() if name != "defaults"}
     return {
         "prompt": job.case.prompt,
-        "references": [{"phrase": file.phrase, "sha256": sha256(file.path)} for file in job.case.references],
+        "references": [
+            {"phrase": file.phrase, "kind": file.kind, "sha256": sha256(file.path)}
+            for file in job.case.references
+        ],
         "model": {"name": model.name, "sha256": model.sha256},
         "method": settings,
         "sampling": asdict(request.sampling),
+        "reference_guidance": request.reference_guidance_scale,
+        "matter": config.matter,
         "official": config.official,
         "keep_canvas": config.keep_canvas,
         "seed": config.seed if config.seed is not None else request.sampling.seed or 0,
@@ -248,7 +287,8 @@ def is_done(job: Job, request: dict[str, Any]) -> bool:
         made = json.loads(job.record.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return job.output.is_file() and isinstance(made, dict) and made.get("request") == request
+    asked = json.loads(json.dumps(request))  # as JSON has it: lists for tuples
+    return job.output.is_file() and isinstance(made, dict) and made.get("request") == asked
 
 
 def _fingerprint(folders: list[Path]) -> str:

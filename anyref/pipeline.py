@@ -5,11 +5,11 @@ noisy video in every step, and transformer.py predicts the velocity. What a mode
 stands in its anyref.json, else in the method's published defaults.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
@@ -21,11 +21,13 @@ from diffusers.video_processor import VideoProcessor
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
-from anyref.conditioning import Conditioning, assemble, concatenate
-from anyref.encoders import Encoders, concatenate_text, text_context
+from anyref.conditioning import assemble
+from anyref.encoders import Encoders
 from anyref.files import write_json
+from anyref.guidance import Branch, combine, join, make_branches, texts_of, with_texts
 from anyref.latents import PATCH, SPATIAL_STRIDE, TextContext
-from anyref.methods import Method, configured
+from anyref.matting import Matter, Segmenter
+from anyref.methods import Method
 from anyref.methods.folder import (
     RECORD,
     check_parts,
@@ -36,10 +38,10 @@ from anyref.methods.folder import (
     record_of,
     resolve_model,
 )
-from anyref.methods.request import Prompts, Request, check_inputs, read_request, repeated
+from anyref.methods.request import Prompts, Request, check_inputs, for_call, read_request
 from anyref.references import Source
-from anyref.sampling import Solver, guide, make_scheduler, set_sigmas, with_given
-from anyref.transformer import AnyRefTransformer, ContextCache
+from anyref.sampling import Solver, make_scheduler, set_sigmas, with_given
+from anyref.transformer import AnyRefTransformer
 
 ONE_BATCH_TOKENS = 4096
 """Videos up to this many tokens are guided in one batch: a sixth faster on a CPU, and the memory does not matter."""
@@ -56,16 +58,6 @@ class AnyRefPipelineOutput(BaseOutput):  # type: ignore[misc]
     frames: Any
 
 
-@dataclass(frozen=True)
-class Branch:
-    """One side of guidance, or both as one batch: what the transformer is given beside the video, and what it may keep of it."""
-
-    name: Literal["cond", "uncond", "both"]
-    text: TextContext
-    conditioning: Conditioning
-    cache: ContextCache = field(default_factory=ContextCache)
-
-
 class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[misc]
     """Makes videos of the people and things in reference images.
 
@@ -75,10 +67,12 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
 
     Arguments of a call beside diffusers' own. `reference_images`: an image, a list shared by all prompts, or a list per prompt; paths,
     PIL images, uint8 arrays or `Reference`s. `sigmas`: a falling grid in (0, 1], to which the shift is applied. `shift`, `solver`: sample
-    this call with a scheduler made of them, instead of the pipeline's. `guidance_batch`: both sides of guidance as one batch (less time),
-    or two passes (less memory); None: one batch for small videos, unless a callback wants to see the two sides. `official`: the settings,
-    sizes, scheduler and seed of the method's release. `keep_canvas`: return the frames that show MAGREF's canvas, too. `shuffle`,
-    `anchor_strength`: settings of the method, for this call.
+    this call with a scheduler made of them, instead of the pipeline's. `reference_guidance_scale`: how far to lead away from the same
+    video without references, as `guidance_scale` leads away from the negative prompt; 1 or None is none, as in the releases; others cost
+    one pass more (see guidance.combine). `guidance_batch`: all sides of guidance as one batch (less time), or a pass each (less memory);
+    None: one batch for small videos, unless a callback wants to see the sides. `official`: the settings, sizes, scheduler and seed of the
+    method's release. `keep_canvas`: return the frames that show MAGREF's canvas, too. `settings`: settings of the method for this call,
+    by name; `shuffle` and `anchor_strength` are two of them. A `matter` cuts subjects out for methods that want them without background.
     """
 
     model_cpu_offload_seq = "text_encoder->image_encoder->transformer->vae"
@@ -94,6 +88,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         scheduler: Any,
         image_encoder: CLIPVisionModel | None = None,
         method: Any = None,
+        matter: Matter | None = None,
     ) -> None:
         super().__init__()
         if method is None:
@@ -115,9 +110,11 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             image_encoder=image_encoder,
         )
         self.register_to_config(method=record_of(self.method))
+        self.matter = matter
         self.video_processor = VideoProcessor(vae_scale_factor=SPATIAL_STRIDE)
         self.fold_padding = True
         self._guidance_scale = 1.0
+        self._reference_guidance_scale: float | None = None
         self._attention_kwargs: dict[str, Any] | None = None
         self._num_timesteps = 0
         self._interrupt = False
@@ -135,6 +132,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         tokenizer: Any = None,
         image_encoder: CLIPVisionModel | None = None,
         scheduler: Any = None,
+        matter: Matter | None = None,
         revision: str | None = None,
         token: str | None = None,
         cache_dir: str | Path | None = None,
@@ -158,6 +156,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             scheduler=read_scheduler(folder) if scheduler is None else scheduler,
             image_encoder=load("image_encoder", CLIPVisionModel, torch.float32, image_encoder),
             method=folder.method,
+            matter=load("matter", Segmenter, None, matter),
         )
         pipeline.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
         return pipeline
@@ -169,10 +168,12 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         variant: str | None = None,
         max_shard_size: int | str | None = None,
     ) -> None:
-        """Write a folder that `from_pretrained` reads: diffusers' layout with an anyref.json."""
+        """Write a folder that `from_pretrained` reads: diffusers' layout with an anyref.json. A matter from the hub is not written."""
         record = record_of(self.method)
         self.register_to_config(method=record)  # the method may have been replaced since
         write_json(Path(save_directory) / RECORD, record)
+        if isinstance(self.matter, Segmenter):
+            self.matter.save_pretrained(Path(save_directory) / "matter")
         super().save_pretrained(save_directory, safe_serialization, variant, max_shard_size)
 
     @property
@@ -210,25 +211,31 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         guidance_batch: bool | None = None,
         shift: float | None = None,
         solver: Solver | None = None,
+        settings: Mapping[str, Any] | None = None,
+        reference_guidance_scale: float | None = None,
     ) -> AnyRefPipelineOutput | tuple[Any]:
         """Make videos. Arguments that are None take the model's own defaults; those that are not diffusers' are described above.
 
         Raises ValueError, before any work, for what cannot be made.
         """
-        method = configured(self.method, official, {"shuffle": shuffle, "anchor_strength": anchor_strength})
+        given = {"shuffle": shuffle, "anchor_strength": anchor_strength}
+        method = for_call(self.method, official, given, settings)
+        check_parts(method, self.transformer.config, has_image_encoder=self.image_encoder is not None)
         sampling = with_given(
             method.defaults, height=height, width=width, num_frames=num_frames, shift=shift, solver=solver,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
         )  # fmt: skip
         prompts = Prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         request = read_request(
-            method, sampling, prompts, reference_images, num_videos_per_prompt, keep_canvas, sigmas
-        )
+            method, sampling, prompts, reference_images, num_videos_per_prompt, keep_canvas, sigmas,
+            reference_guidance_scale,
+        )  # fmt: skip
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         names = (callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         check_inputs(request, self.vae.config.z_dim, generator, latents, output_type, *names)
         self._guidance_scale, self._attention_kwargs = sampling.guidance_scale, attention_kwargs
+        self._reference_guidance_scale = reference_guidance_scale
         self._num_timesteps, self._interrupt = len(request.sigmas), False
         if generator is None and sampling.seed is not None:
             generator = torch.Generator(self._execution_device).manual_seed(sampling.seed)
@@ -239,7 +246,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         if guidance_batch is None:
             small = prod(latents.shape[2:]) // prod(PATCH) <= ONE_BATCH_TOKENS
             guidance_batch = small and callback_on_step_end is None
-        if guidance_batch and request.guided:
+        if guidance_batch and len(branches) > 1:
             branches = [join(branches)]
 
         # A given solver or shift, or the release's, stands in for the pipeline's scheduler.
@@ -257,7 +264,10 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
     @property
     def encoders(self) -> Encoders:
         """The frozen parts, as methods take them."""
-        return Encoders(self.vae, self.text_encoder, self.tokenizer, self.image_encoder, self.fold_padding)
+        return Encoders(
+            self.vae, self.text_encoder, self.tokenizer, self.image_encoder, self.fold_padding,
+            matter=self.matter,
+        )  # fmt: skip
 
     def prepare_latents(
         self,
@@ -280,25 +290,11 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         prompts: Prompts,
         generator: torch.Generator | list[torch.Generator] | None,
     ) -> list[Branch]:
-        """Encode references and text, once per prompt, and repeat them for its videos: [cond] or [cond, uncond]."""
-        device, dtype = self._execution_device, self.transformer.dtype
+        """See `guidance.make_branches`; random settings of the method take the first generator."""
         first = generator[0] if isinstance(generator, list) else generator
-        conditioning = request.method.condition(
-            request.references, request.prompts, request.sampled, encoders, first
+        return make_branches(
+            request, encoders, prompts, first, self._execution_device, self.transformer.dtype
         )
-        conditioning = repeated(conditioning, request.num_videos).to(device, dtype)
-        sides: list[tuple[Literal["cond", "uncond"], Any, list[str] | None]]
-        sides = [("cond", prompts.positive_embeds, request.prompts)]
-        if request.guided:
-            sides.append(("uncond", prompts.negative_embeds, request.negative_prompts))
-        branches = []
-        for name, embeds, texts in sides:
-            text = text_context(
-                encoders.encode_text(texts or []) if embeds is None else embeds, device, dtype
-            )
-            side = conditioning if name == "cond" else request.method.unconditional(conditioning)
-            branches.append(Branch(name, repeated(text, request.num_videos), side))
-        return branches
 
     def denoise(
         self,
@@ -314,19 +310,18 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             for index, timestep in enumerate(timesteps):
                 if self._interrupt:
                     continue
-                predictions = [
-                    self._velocity(latents, timestep, branch, index, scheduler) for branch in branches
+                sides = [
+                    side
+                    for branch in branches
+                    for side in self._velocities(latents, timestep, branch, index, scheduler)
                 ]
-                if branches[0].name == "both":
-                    predictions = list(predictions[0].chunk(2))
-                velocity = predictions[0]
-                if len(predictions) > 1:
-                    velocity = guide(velocity, predictions[1], self._guidance_scale)
+                velocity = combine(sides, self._guidance_scale, self._reference_guidance_scale)
                 latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
                 if callback is not None:
-                    latents, branches = self._call_back(
-                        callback, callback_inputs, index, timestep, latents, branches
-                    )
+                    shown = {"latents": latents, **texts_of(branches)}
+                    asked = {name: shown.get(name) for name in callback_inputs}
+                    returned = callback(self, index, timestep, asked) or {}
+                    latents, branches = returned.get("latents", latents), with_texts(branches, returned)
                 progress.update()
         return latents
 
@@ -339,12 +334,11 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             torch.stack(kept).transpose(1, 2), output_type=output_type
         )
 
-    def _velocity(
+    def _velocities(
         self, latents: Tensor, timestep: Tensor, branch: Branch, index: int, scheduler: Any
-    ) -> Tensor:
-        """The transformer's prediction for one branch, in float32; for both sides at once, twice the rows."""
-        if branch.name == "both":
-            latents = torch.cat([latents, latents])
+    ) -> Sequence[Tensor]:
+        """The transformer's prediction for each side of a branch, in float32."""
+        latents = latents.repeat(branch.sides, 1, 1, 1, 1)
         sequence = assemble(
             latents.to(self.transformer.dtype), timestep.expand(len(latents)), branch.conditioning
         )
@@ -362,37 +356,4 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
                 return_dict=False,
                 cache=branch.cache,
             )[0]
-        return velocity.float()
-
-    def _call_back(
-        self,
-        callback: Callable[..., Any],
-        names: Sequence[str],
-        index: int,
-        timestep: Tensor,
-        latents: Tensor,
-        branches: list[Branch],
-    ) -> tuple[Tensor, list[Branch]]:
-        """Show the caller the tensors it named; what it gives back replaces them. In one batch, both sides are prompt_embeds."""
-        embeds = ("prompt_embeds", "negative_prompt_embeds")
-        shown = {
-            "latents": latents,
-            **dict(zip(embeds, (branch.text.tokens_BSD for branch in branches), strict=False)),
-        }
-        returned = callback(self, index, timestep, {name: shown.get(name) for name in names}) or {}
-        changed = []
-        for name, branch in zip(embeds, branches, strict=False):
-            tokens = returned.get(name)
-            if tokens is None or tokens is branch.text.tokens_BSD:
-                changed.append(branch)
-            else:  # a new cache, too: the old one holds keys and values of the old text
-                changed.append(
-                    Branch(branch.name, replace(branch.text, tokens_BSD=tokens), branch.conditioning)
-                )
-        return returned.get("latents", latents), changed
-
-
-def join(branches: list[Branch]) -> Branch:
-    """Both sides of guidance as one batch."""
-    text = concatenate_text([branch.text for branch in branches])
-    return Branch("both", text, concatenate([branch.conditioning for branch in branches]))
+        return velocity.float().chunk(branch.sides)

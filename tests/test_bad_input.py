@@ -56,8 +56,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
     (tmp_path / "no_model").mkdir()
     (tmp_path / "release").mkdir()
     (tmp_path / "release" / "config.json").write_text('{"model_type": "i2v"}')
-    for name in ("odd_record", "broken_weights", "no_vae", "foreign"):
+    for name in ("odd_record", "broken_weights", "no_vae", "foreign", "backbone"):
         shutil.copytree(model, tmp_path / name)
+    (tmp_path / "backbone" / "anyref.json").unlink()
     (tmp_path / "odd_record" / "anyref.json").write_text("{")
     weights = tmp_path / "broken_weights" / "transformer" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -141,6 +142,16 @@ CASES: dict[str, tuple[list[str], str]] = {
     "fps not a number": (changed("--fps", "nan"), "fps"),
     "anchors negative": (changed("--anchor-strength", "-1"), "anchor_strength"),
     "anchors not a number": (changed("--anchor-strength", "nan"), "anchor_strength"),
+    "reference guidance negative": (changed("--reference-guidance", "-1"), "reference_guidance_scale"),
+    "reference guidance not a number": (changed("--reference-guidance", "nan"), "reference_guidance_scale"),
+    "unknown setting": (changed("--set", "positions=concat"), "magref knows anchor_strength"),
+    "setting without value": (changed("--set", "anchor_strength"), "NAME=VALUE"),
+    "setting of another type": (changed("--set", "shuffle=perhaps"), "true or false"),
+    "setting out of range": (changed("--set", "anchor_strength=-1"), "anchor_strength"),
+    "setting twice": (changed("--set", "shuffle=true", "--set", "shuffle=false"), "twice"),
+    "missing matter": (changed("--matter", "./nothing"), "BiRefNet"),
+    "file as matter": (changed("--matter", "dog.png"), "BiRefNet"),
+    "empty folder as matter": (changed("--matter", "no_model"), "no_model"),
     "seed negative": (changed("--seed", "-1"), "seed"),
     "seed too large": (changed("--seed", str(2**70)), "seed"),
     # output
@@ -159,6 +170,14 @@ CASES: dict[str, tuple[list[str], str]] = {
     "broken record": (changed("--model", "odd_record"), "anyref.json"),
     "model of an unknown method": (changed("--model", "foreign"), "sketch"),
     "broken weights": (changed("--model", "broken_weights"), "broken_weights"),
+    "model of another method": (
+        changed("--model", "broken_weights", "--method", "kaleido"),
+        "'magref', not of 'kaleido'",
+    ),
+    "backbone of another method": (
+        changed("--model", "backbone", "--method", "kaleido"),
+        "36 channels and kaleido gives 16",
+    ),
     "model without vae": (changed("--model", "no_vae"), "vae"),
     "unknown method": (changed("--method", "sketch"), "magref"),
     "unknown device": (changed("--device", "toaster"), "toaster"),
@@ -204,6 +223,17 @@ def test_one_sentence_and_nothing_written(
 
 def test_there_are_enough_of_them() -> None:
     assert len(CASES) >= 30
+
+
+def test_an_embedded_model_that_is_not_there(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anyref.methods.folder.embedded_models", dict)
+    for method in ("kaleido", "saber"):
+        assert main(changed("--method", method)) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert f"the model 'puppets/{method}' is not there" in lines[0]
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")

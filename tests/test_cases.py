@@ -9,7 +9,7 @@ from anyref.cases import Case, ReferenceFile, parse_reference, read_case_file
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("hat.png", "dog.jpg", "a=b.png", "red hat=hat.png"):
+    for name in ("hat.png", "dog.jpg", "a=b.png", "red hat=hat.png", "object:odd.png"):
         (tmp_path / name).write_bytes(b"image")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -24,6 +24,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("a=b.png", ReferenceFile(Path("a=b.png"))),
         ("letters=a=b.png", ReferenceFile(Path("a=b.png"), "letters")),
         ("red hat=hat.png", ReferenceFile(Path("red hat=hat.png"))),
+        ("background:hat.png", ReferenceFile(Path("hat.png"), None, "background")),
+        ("person: the hat=hat.png", ReferenceFile(Path("hat.png"), "the hat", "person")),
+        ("face:red hat=hat.png", ReferenceFile(Path("red hat=hat.png"), None, "face")),
+        ("object:odd.png", ReferenceFile(Path("object:odd.png"))),
+        ("note: the hat=hat.png", ReferenceFile(Path("hat.png"), "note: the hat")),
     ],
 )
 def test_path_or_phrase_and_path(here: Path, text: str, expected: ReferenceFile) -> None:
@@ -37,6 +42,9 @@ def test_path_or_phrase_and_path(here: Path, text: str, expected: ReferenceFile)
         ("=hat.png", "no phrase"),
         ("the hat=", "does not exist"),
         ("the hat=cat.png", "'the hat' does not exist"),
+        ("background:", "does not exist"),
+        ("background:cat.png", "'cat.png' does not exist"),
+        ("background:=hat.png", "no phrase"),
         ("", "does not exist"),
         ("x" * 5000, "does not exist"),
     ],

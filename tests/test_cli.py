@@ -71,6 +71,10 @@ def test_generate_reads_its_flags() -> None:
         output=Path("out.mp4"),
         keep_canvas=True,
     )
+    words = "generate --method kaleido --set positions=concat --set fit=own --reference-guidance 2.5"
+    assert parse(shlex.split(words)) == GenerateConfig(
+        method="kaleido", settings=("positions=concat", "fit=own"), reference_guidance=2.5
+    )
 
 
 def test_an_interruption_is_one_line(

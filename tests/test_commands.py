@@ -7,6 +7,7 @@ import pytest
 from tiny_model import write_tiny_model
 
 from anyref.cli import main
+from anyref.methods import METHODS
 from anyref.pipeline import AnyRefPipeline
 
 
@@ -50,6 +51,38 @@ def test_train_says_what_is_wrong(
     assert not list(tmp_path.iterdir())
 
 
+def test_masks_are_drawn_on_a_sheet(tmp_path: Path) -> None:
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        words = [
+            "puppets",
+            "masks",
+            "--num-masks",
+            "2",
+            "--seed",
+            seed,
+            "--output",
+            str(tmp_path / f"{name}.png"),
+        ]
+        assert main(words) == 0
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_methods_are_listed_for_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["methods", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert tuple(listed) == tuple(METHODS)
+    assert listed["magref"]["most_references"] == 8
+    assert main(["methods"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, card in listed.items():
+        assert name in text
+        assert f"0 to {card['most_references']} images" in text
+        for setting in card["settings"]:
+            assert f"{setting['name']} {setting['default']} (" in text
+
+
 def test_preview_draws_a_sheet_and_an_animation(tmp_path: Path) -> None:
     assert main(["puppets", "preview", "--num-clips", "2", "--output", str(tmp_path / "a.png")]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.gif"}
@@ -59,6 +92,8 @@ def test_preview_and_measure_say_what_is_wrong(tmp_path: Path, capsys: pytest.Ca
     for words in (
         ["puppets", "preview", "--num-clips", "0", "--output", str(tmp_path / "a.png")],
         ["puppets", "preview", "--height", "65", "--output", str(tmp_path / "a.png")],
+        ["puppets", "masks", "--num-masks", "0", "--output", str(tmp_path / "a.png")],
+        ["puppets", "masks", "--seed", "-1", "--output", str(tmp_path / "a.png")],
         ["puppets", "measure", "--num-clips", "1", "--output", str(tmp_path / "a.json")],
         ["puppets", "train", "--device", "toaster", "--output", str(tmp_path / "run")],
         ["convert", str(tmp_path / "nothing"), str(tmp_path / "out")],

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny_model import write_tiny_model
 
 from anyref import generate as module
 from anyref.cli import main
+from anyref.matting import Segmenter
 from anyref.media import read_video
+from anyref.puppets.segmenter import build as build_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +63,7 @@ def test_video_sheet_and_record(here: Path, model: Path, capsys: pytest.CaptureF
     assert record["request"]["prompt"] == "a dog with a red hat jumps"
     assert record["request"]["references"][0] == {
         "phrase": "red hat",
+        "kind": None,
         "sha256": hashlib.sha256((here / "hat.png").read_bytes()).hexdigest(),
     }
     assert record["request"]["seed"] == 7
@@ -83,6 +87,69 @@ def test_keep_canvas_gives_the_same_number_of_frames(here: Path, model: Path) ->
     assert main(arguments(model, "out.mp4", "--keep-canvas")) == 0
     assert len(read_video(here / "out.mp4").frames_FYX3) == 5
     assert record_of(here / "out.json")["request"]["keep_canvas"] is True
+
+
+@pytest.mark.parametrize(
+    ("method", "setting", "value"),
+    [
+        ("magref", "shuffle", True),
+        ("kaleido", "positions", "concat"),
+        ("saber", "reference_queries", "references"),
+    ],
+)
+def test_every_method_from_files_to_video(
+    method: str, setting: str, value: Any, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = write_tiny_model(tmp_path_factory.mktemp(method), method)
+    rng = np.random.default_rng(2)
+    for name in ("hat", "dog"):
+        cut_out = rng.integers(0, 256, (20, 30, 4), dtype=np.uint8)
+        cut_out[..., 3] = 255
+        cut_out[:4, :, 3] = 0
+        Image.fromarray(cut_out).save(here / f"{name}.png")
+    more = ("--set", f"{setting}={str(value).lower()}", "--reference-guidance", "2.5")
+    assert main(arguments(model, "plain.mp4")) == 0
+    assert main(arguments(model, "out.mp4", *more)) == 0
+    assert read_video(here / "out.mp4").frames_FYX3.shape == (5, 32, 48, 3)
+    assert (here / "out.mp4").read_bytes() != (here / "plain.mp4").read_bytes()
+    request = record_of(here / "out.json")["request"]
+    assert request["method"]["method"] == method
+    assert request["method"][setting] == value
+    assert request["reference_guidance"] == 2.5
+
+
+def test_a_matter_cuts_out_what_is_not(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_tiny_model(tmp_path_factory.mktemp("saber"), "saber")
+    assert main(arguments(model)) == 2, "opaque pictures, and nothing to cut them out with"
+    assert "not cut out" in capsys.readouterr().err
+    for name, seen in (("everything", 1.0), ("nothing", -1.0)):
+        segmenter = build_segmenter()
+        segmenter.decode_head.classifier.weight.data.zero_()
+        segmenter.decode_head.classifier.bias.data = torch.tensor([0.0, seen])
+        Segmenter(segmenter).save_pretrained(here / name)
+    assert main(arguments(model, "cut.mp4", "--matter", "everything")) == 0
+    assert main(arguments(model, "out.mp4", "--matter", "nothing")) == 2
+    assert "no subject was found" in capsys.readouterr().err
+    assert not (here / "out.mp4").exists()
+    whole = [
+        word.replace("red hat=", "background:red hat=").replace("a dog=", "background:a dog=")
+        for word in arguments(model)
+    ]
+    assert main(whole) == 0, "a background is used whole"
+    assert (here / "cut.mp4").read_bytes() == (here / "out.mp4").read_bytes(), "as if all of it were subject"
+    assert record_of(here / "out.json")["request"]["references"][0]["kind"] == "background"
+
+
+def test_views_of_one_subject(here: Path, model: Path) -> None:
+    """The same words twice: two views, both bound to the words."""
+    words = ["generate", "--model", str(model), "--prompt", "a dog jumps", "--reference", "a dog=dog.png"]
+    assert main([*words, "--output", "one.mp4"]) == 0
+    assert main([*words, "--reference", "a dog=hat.png", "--output", "two.mp4"]) == 0
+    assert (here / "one.mp4").read_bytes() != (here / "two.mp4").read_bytes()
+    references = record_of(here / "two.json")["request"]["references"]
+    assert [reference["phrase"] for reference in references] == ["a dog", "a dog"]
 
 
 def test_case_file_resumes(

@@ -16,9 +16,11 @@ from PIL import Image
 
 import anyref
 from anyref.encoders import Encoders
+from anyref.matting import Segmenter
 from anyref.methods.folder import read_folder, resolve_model
 from anyref.methods.magref import MagrefMethod
 from anyref.pipeline import AnyRefPipeline
+from anyref.puppets.segmenter import build as build_segmenter
 from anyref.references import Reference
 from anyref.sampling import SamplingDefaults, make_scheduler
 from anyref.transformer import AnyRefTransformer
@@ -273,6 +275,10 @@ def test_shuffle_comes_from_the_generator(pipeline: AnyRefPipeline, references: 
         ({"shift": -1.0}, "positive"),
         ({"sigmas": [0.2, 0.9]}, "must fall"),
         ({"anchor_strength": -1.0}, "anchor_strength"),
+        ({"settings": {"anchor_strength": -1.0}}, "anchor_strength"),
+        ({"settings": {"positions": "concat"}}, "magref' has no setting 'positions'"),
+        ({"settings": {"positions": None}}, "magref' has no setting 'positions'"),
+        ({"reference_guidance_scale": float("nan")}, "reference_guidance_scale"),
         ({"latents": torch.zeros(1, 16, 2, 4, 6)}, "latents have the shape"),
         ({"generator": [torch.Generator(), torch.Generator()]}, "2 generators for 1 videos"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
@@ -338,6 +344,32 @@ def test_save_and_load(pipeline: AnyRefPipeline, references: list[Reference], tm
     torch.testing.assert_close(close, latents_of(pipeline, references), atol=0.2, rtol=0.2)
     with pytest.raises(ValueError, match="checkpoint of 'magref', not of 'saber'"):
         AnyRefPipeline.from_pretrained(tmp_path, method="saber")
+
+
+def test_a_matter_reaches_the_encoders_and_the_disk(pipeline: AnyRefPipeline, tmp_path: Path) -> None:
+    matter = Segmenter(build_segmenter().eval())
+    own = AnyRefPipeline(**pipeline.components, method=pipeline.method, matter=matter)
+    assert own.encoders.matter is matter
+    assert pipeline.encoders.matter is None
+    own.save_pretrained(tmp_path)
+    loaded = AnyRefPipeline.from_pretrained(tmp_path)
+    assert isinstance(loaded.encoders.matter, Segmenter)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(loaded.encoders.matter.cut(image), matter.cut(image))
+    assert AnyRefPipeline.from_pretrained(tmp_path, matter=matter).encoders.matter is matter
+
+
+def test_settings_for_one_call(pipeline: AnyRefPipeline, references: list[Reference]) -> None:
+    by_name = latents_of(pipeline, references, settings={"anchor_strength": 0.0})
+    assert torch.equal(by_name, latents_of(pipeline, references, anchor_strength=0.0))
+    assert not torch.equal(by_name, latents_of(pipeline, references))
+    assert pipeline.method.anchor_strength == 0.5, "for this call only"
+
+
+def test_a_setting_that_asks_for_another_transformer() -> None:
+    pipe = build("kaleido", in_channels=16, image_encoder=False)
+    with pytest.raises(ValueError, match="takes 16 channels and kaleido gives 36"):
+        pipe(PROMPT, None, settings={"positions": "channel-concat"})
 
 
 def test_the_scheduler_on_disk_is_kept(pipeline: AnyRefPipeline, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Model folders: from an embedded name or a path to the folder, its method and sampling defaults, and where
 its parts lie.
 
-The layout is diffusers' (transformer/, vae/, text_encoder/, tokenizer/, image_encoder/, scheduler/) with one
-file of ours, anyref.json: "method", the method's settings, "defaults" (replacing the method's published
-sampling defaults) and "shared" (another folder, relative to this one, that holds the parts which are not
-here). A folder without it is a plain backbone or a converted release; its method must be named.
+The layout is diffusers' (transformer/, vae/, text_encoder/, tokenizer/, image_encoder/, scheduler/; matter/
+holds a segmenter of the model's own, see matting.py) with one file of ours, anyref.json: "method", the
+method's settings, "defaults" (replacing the method's published sampling defaults) and "shared" (another
+folder, relative to this one, that holds the parts which are not here). A folder without it is a plain
+backbone or a converted release; its method must be named.
 """
 
 import json
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -19,11 +21,11 @@ import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 
-from anyref.methods import METHODS, Method, make_method, method_class
+from anyref.methods import METHODS, Method, make_method
 from anyref.sampling import make_scheduler
 
 RECORD = "anyref.json"
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "image_encoder", "scheduler")
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "image_encoder", "scheduler", "matter")
 _REQUIRED = ("transformer", "vae", "text_encoder", "tokenizer")
 _PACKAGE = Path(__file__).parents[1]
 
@@ -39,6 +41,17 @@ class ModelFolder:
     def part(self, name: str) -> Path | None:
         """Folder of one of PARTS, or None where the model has none."""
         return next((root / name for root in (self.path, self.shared) if (root / name).is_dir()), None)
+
+    def transformer_config(self) -> SimpleNamespace | None:
+        """What config.json says of the transformer, without loading it; None where it cannot be read (`load`
+        says why).
+        """
+        path = self.part("transformer")
+        try:
+            text = "" if path is None else (path / "config.json").read_text(encoding="utf-8")
+            return SimpleNamespace(**{"in_channels": 16, "image_dim": None, **json.loads(text)})
+        except (OSError, ValueError, TypeError):
+            return None
 
     def load(self, name: str, loader: Any, dtype: torch.dtype | None = None, given: Any = None) -> Any:
         """The part that was given, else by its class's `from_pretrained`; None where the model has none.
@@ -79,13 +92,17 @@ def resolve_model(name: str | Path) -> str:
     if Path(text).is_dir():
         return text
     families = {path.parent.name for path in _PACKAGE.glob("*/__init__.py")}
-    hub_id = re.fullmatch(r"([\w-][\w.-]*)/[\w.-]+", text)
-    if Path(text).exists() or hub_id is None or hub_id.group(1) in families:
+    if Path(text).exists() or not is_hub_id(text) or text.partition("/")[0] in families:
         known = ", ".join(embedded) or "none in this installation"
         raise ValueError(
             f"the model {text!r} is not there; give a folder, a hub id (owner/name) or an embedded one ({known})"
         )
     return text
+
+
+def is_hub_id(text: str) -> bool:
+    """Whether a text has the form of a hub id, "owner/name"."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", text) is not None
 
 
 def download(
@@ -173,14 +190,13 @@ def record_of(method: Method) -> dict[str, Any]:
     """What anyref.json says of a method: its name, its settings, and where its sampling defaults differ from
     the published ones.
     """
-    factory = method_class(method.name)
+    factory: Any = type(method)
     published = next(field.default for field in fields(factory) if field.name == "defaults")
-    assert published is not MISSING
     settings = {
         field.name: getattr(method, field.name) for field in fields(factory) if field.name != "defaults"
     }
-    usual = asdict(published)
-    changed = {name: value for name, value in asdict(method.defaults).items() if value != usual[name]}
+    usual = {} if published is MISSING else asdict(published)
+    changed = {name: value for name, value in asdict(method.defaults).items() if value != usual.get(name)}
     return {"method": method.name, **settings, "defaults": changed}
 
 

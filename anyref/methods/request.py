@@ -2,9 +2,9 @@
 any work is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from anyref.conditioning import Conditioning
 from anyref.latents import TextContext, VideoShape
-from anyref.methods import Method
+from anyref.methods import Method, configured, make_method
 from anyref.references import Reference, Source, load_references
 from anyref.sampling import SamplingDefaults, check_sigmas, sigma_grid
 
@@ -23,6 +23,8 @@ MAX_TOKENS = 1_000_000
 MAX_STEPS = 1000
 
 Record = TypeVar("Record", TextContext, Conditioning)
+Side = Literal["cond", "uncond", "unreferenced", "joined"]
+"""Sides of guidance: the prompt, the negative prompt, that without references; or all of them as one batch."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Request:
     sigmas: NDArray[np.float64]
     """Before the shift."""
     keep_canvas: bool = False
+    reference_guidance_scale: float | None = None
 
     @property
     def batch(self) -> int:
@@ -87,13 +90,30 @@ class Request:
         return len(self.references) * self.num_videos
 
     @property
-    def guided(self) -> bool:
-        """Whether there is a negative side to compute."""
-        return self.sampling.guidance_scale > 1
+    def sides(self) -> tuple[Side, ...]:
+        """The sides of guidance that differ, and so are computed: a scale of 1 cancels one, having no references another."""
+        if self.reference_guidance_scale not in (None, 1) and any(self.references):
+            return ("cond", "uncond", "unreferenced")
+        return ("cond", "uncond") if self.sampling.guidance_scale > 1 else ("cond",)
 
     def latent_shape(self, channels: int) -> tuple[int, ...]:
         """(B, C, T, H, W) of what is sampled."""
         return (self.batch, channels, *self.sampled.latent)
+
+
+def for_call(
+    method: Method, official: bool, given: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+) -> Method:
+    """The method for one call: its released settings if `official`, then those of `given` that are not None,
+    then all `settings`, whose None is a value like others. Raises ValueError for one that the method does not
+    have.
+    """
+    method = configured(method, official, given)
+    if not settings:
+        return method
+    current = {field.name: getattr(method, field.name) for field in fields(cast("Any", method))}
+    defaults = current.pop("defaults")
+    return replace(cast("Any", make_method(method.name, {**current, **settings})), defaults=defaults)
 
 
 def read_request(
@@ -102,8 +122,9 @@ def read_request(
     prompts: Prompts,
     reference_images: Source | Sequence[Source] | Sequence[Sequence[Source]] | None,
     num_videos: int,
-    keep_canvas: bool,
-    sigmas: list[float] | None,
+    keep_canvas: bool = False,
+    sigmas: list[float] | None = None,
+    reference_guidance_scale: float | None = None,
 ) -> Request:
     """Read the references, check everything that a user says about the video. Raises ValueError for what
     cannot be made.
@@ -115,6 +136,10 @@ def read_request(
     if not 0 <= sampling.guidance_scale <= 1000:
         raise ValueError(
             f"guidance_scale is {sampling.guidance_scale}; it must lie between 0 and 1000; 1 is no guidance"
+        )
+    if reference_guidance_scale is not None and not 0 <= reference_guidance_scale <= 1000:
+        raise ValueError(
+            f"reference_guidance_scale is {reference_guidance_scale}; it must lie between 0 and 1000; 1 is none, as in the releases"
         )
     if num_videos < 1:
         raise ValueError(f"num_videos_per_prompt is {num_videos}; it must be at least 1")
@@ -135,6 +160,7 @@ def read_request(
         num_videos=num_videos,
         sigmas=grid if sigmas is None else check_sigmas(sigmas),
         keep_canvas=keep_canvas,
+        reference_guidance_scale=reference_guidance_scale,
     )
     for row, references in enumerate(request.references):
         method.check(references, None if positive is None else positive[row], sampled)

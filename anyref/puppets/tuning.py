@@ -111,6 +111,7 @@ def _sheets(
         image_encoder=image_encoder,
         method=method,
     )
+    pipeline.set_progress_bar_config(disable=True)
     frames = method.training_frames(recipe.shape)
     world = PuppetWorld("validation", recipe.seed, recipe.height, recipe.width, frames)
     samples = [world.clip(index) for index in range(2)]

@@ -157,6 +157,18 @@ def test_labels_are_matched_from_their_head(encoders: Encoders) -> None:
         spans([solid(8, 8, phrase="green hat")], PROMPT, encoders)
 
 
+def test_views_of_one_subject_share_its_words(encoders: Encoders) -> None:
+    views = [solid(8, 8, value, phrase="dog") for value in (10, 200)]
+    subjects = [*views, solid(8, 8, phrase="red hat")]
+    assert spans(subjects, PROMPT, encoders) == [(2, 3), (2, 3), (8, 10)]
+    assert spans(views, "a dog sees a dog", encoders) == [(1, 2), (1, 2)], "named words are no two subjects"
+    anchors = MagrefMethod(anchor_strength=1.0).condition([subjects], [PROMPT], SHAPE, encoders).anchors
+    assert anchors is not None
+    assert torch.equal(anchors.span_BRS[0, 0], anchors.span_BRS[0, 1])
+    assert (anchors.region_BRL[0].sum(dim=0) <= 1).all(), "each view has a place of its own"
+    assert anchors.region_BRL[0].any(dim=1).all()
+
+
 def test_user_mistakes(references: list[Reference]) -> None:
     method = MagrefMethod()
     method.check(references, PROMPT, SHAPE)
