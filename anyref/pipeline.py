@@ -124,7 +124,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         cls,
         pretrained_model_name_or_path: str | Path,
         *,
-        method: str | None = None,
+        method: str | Method | None = None,
         dtype: torch.dtype = torch.float32,
         transformer: AnyRefTransformer | None = None,
         vae: AutoencoderKLWan | None = None,
@@ -140,13 +140,14 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
     ) -> "AnyRefPipeline":
         """Load an embedded model ("puppets/magref"), a folder, or a hub id.
 
-        `method` is needed where the model has no anyref.json. `dtype` is that of the transformer and the text encoder; VAE and image encoder are
-        float32. Components that are passed are not loaded (quantised ones, for example). Raises ValueError for a model that is not there.
+        `method` is needed where the model has no anyref.json; a `Method` brings its own settings, and the model its sampling defaults. `dtype`
+        is that of the transformer and the text encoder; VAE and image encoder are float32. Components that are passed are not loaded
+        (quantised ones, for example). Raises ValueError for a model that is not there.
         """
         path = resolve_model(pretrained_model_name_or_path)
         if not Path(path).is_dir():
             path = str(download(path, revision, token, cache_dir, local_files_only))
-        folder = read_folder(Path(path), method)
+        folder = read_folder(Path(path), method if method is None or isinstance(method, str) else method.name)
         load = folder.load
         pipeline = cls(
             tokenizer=load("tokenizer", AutoTokenizer, None, tokenizer),
@@ -155,7 +156,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             transformer=load("transformer", AnyRefTransformer, dtype, transformer),
             scheduler=read_scheduler(folder) if scheduler is None else scheduler,
             image_encoder=load("image_encoder", CLIPVisionModel, torch.float32, image_encoder),
-            method=folder.method,
+            method=folder.with_settings_of(method),
             matter=load("matter", Segmenter, None, matter),
         )
         pipeline.register_to_config(_name_or_path=str(pretrained_model_name_or_path))
@@ -263,11 +264,12 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
 
     @property
     def encoders(self) -> Encoders:
-        """The frozen parts, as methods take them."""
+        """The frozen parts, as methods take them; no image encoder where the transformer reads no image features."""
+        reads_images = self.transformer.config.image_dim is not None
+        image_encoder = self.image_encoder if reads_images else None
         return Encoders(
-            self.vae, self.text_encoder, self.tokenizer, self.image_encoder, self.fold_padding,
-            matter=self.matter,
-        )  # fmt: skip
+            self.vae, self.text_encoder, self.tokenizer, image_encoder, self.fold_padding, matter=self.matter
+        )
 
     def prepare_latents(
         self,

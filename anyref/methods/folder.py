@@ -11,10 +11,10 @@ backbone or a converted release; its method must be named.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -41,6 +41,12 @@ class ModelFolder:
     def part(self, name: str) -> Path | None:
         """Folder of one of PARTS, or None where the model has none."""
         return next((root / name for root in (self.path, self.shared) if (root / name).is_dir()), None)
+
+    def with_settings_of(self, method: str | Method | None) -> Method:
+        """The folder's method, or the given one with the folder's sampling defaults."""
+        if method is None or isinstance(method, str):
+            return self.method
+        return replace(cast("Any", method), defaults=self.method.defaults)
 
     def transformer_config(self) -> SimpleNamespace | None:
         """What config.json says of the transformer, without loading it; None where it cannot be read (`load`

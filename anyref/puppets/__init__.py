@@ -2,12 +2,25 @@
 
 from typing import Literal
 
-Stage = Literal["autoencoder", "image-encoder", "text-to-video", "image-to-video", "magref", "identity"]
+Stage = Literal[
+    "autoencoder",
+    "image-encoder",
+    "text-to-video",
+    "image-to-video",
+    "magref",
+    "kaleido",
+    "segmenter",
+    "saber",
+    "identity",
+]
 STAGES: tuple[Stage, ...] = (
     "autoencoder",
     "image-encoder",
     "text-to-video",
     "image-to-video",
     "magref",
+    "kaleido",
+    "segmenter",
+    "saber",
     "identity",
 )

@@ -38,6 +38,22 @@ class Budget:
 
 
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
+_CPU_METHOD = Part(
+    1700,
+    clips=2048,
+    short_clips=6144,
+    short_frames=2,
+    phases=(Phase(0.7, 2, 64), Phase(0.87, 4, 36)),
+)
+_CUDA_METHOD = Part(
+    30000,
+    clips=100_000,
+    short_clips=300_000,
+    short_frames=2,
+    batch_size=256,
+    phases=(Phase(0.6, 2, 512),),
+)
+"""The three methods learn on as many samples of the same world, in as many steps."""
 BUDGETS: dict[str, Budget] = {
     "cpu": Budget(
         {
@@ -55,15 +71,11 @@ BUDGETS: dict[str, Budget] = {
                 reference_dropout=0.1,
                 first_frame_weight=0.3,
             ),
-            "magref": Part(
-                3400,
-                clips=2560,
-                short_clips=8192,
-                short_frames=2,
-                phases=(Phase(0.7, 2, 64), Phase(0.87, 4, 36)),
-                first_frame_weight=0.3,
-            ),
-            "identity": replace(_SMALL, steps=1500, batch_size=32),
+            "magref": replace(_CPU_METHOD, first_frame_weight=0.3),
+            "kaleido": _CPU_METHOD,
+            "segmenter": replace(_SMALL, steps=800, batch_size=24),
+            "saber": _CPU_METHOD,
+            "identity": replace(_SMALL, steps=1200, batch_size=32),
         }
     ),
     "cuda": Budget(
@@ -85,15 +97,10 @@ BUDGETS: dict[str, Budget] = {
                 reference_dropout=0.1,
                 first_frame_weight=0.3,
             ),
-            "magref": Part(
-                30000,
-                clips=100_000,
-                short_clips=300_000,
-                short_frames=2,
-                batch_size=256,
-                phases=(Phase(0.6, 2, 512),),
-                first_frame_weight=0.3,
-            ),
+            "magref": replace(_CUDA_METHOD, first_frame_weight=0.3),
+            "kaleido": _CUDA_METHOD,
+            "segmenter": replace(_SMALL, steps=6000, batch_size=128),
+            "saber": _CUDA_METHOD,
             "identity": replace(_SMALL, steps=6000, batch_size=192),
         },
         batch_scale=16,
@@ -106,6 +113,9 @@ BUDGETS: dict[str, Budget] = {
             "text-to-video": Part(2, clips=16, short_clips=16, batch_size=4, phases=(Phase(0.5, 1, 4),)),
             "image-to-video": Part(2, clips=16, batch_size=4),
             "magref": Part(2, clips=16, batch_size=4),
+            "kaleido": Part(2, clips=16, batch_size=4),
+            "segmenter": Part(2, batch_size=4),
+            "saber": Part(2, clips=16, batch_size=4),
             "identity": Part(2, batch_size=4),
         },
         compiled=False,

@@ -150,15 +150,11 @@ def initialise(model: torch.nn.Module, seed: int) -> None:
             output.weight.zero_()
 
 
-def write_model_folder(
-    folder: Path, method: str, anchor_strength: float, defaults: dict[str, object]
-) -> None:
-    """Write `anyref.json`: the method, what it was trained with, its sampling defaults, and where the shared parts lie."""
+def write_model_folder(folder: Path, defaults: dict[str, object], **settings: object) -> None:
+    """Write `anyref.json`: sampling defaults, where the shared parts lie, and the method with its settings.
+
+    A backbone names no method: it is loaded as one of any method that its channels fit.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {
-        "method": method,
-        "anchor_strength": anchor_strength,
-        "shared": "../shared",
-        "defaults": defaults,
-    }
+    record = {**settings, "shared": "../shared", "defaults": defaults}
     (folder / "anyref.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -25,8 +25,6 @@ ANCHOR_STRENGTH = 1.0
 """alpha of MAGREF's eq. 6 for the embedded weights; the paper does not give it."""
 CROSS_PAIRS = 0.6
 """Share of cross-pairs in training; the others are crops. All held-out samples are cross-pairs."""
-EXTRA_FRAMES = 4
-"""Everything is trained on the 21 frames that MAGREF samples for 17."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ class Recipe:
 
     @property
     def shape(self) -> VideoShape:
-        """What is sampled in training: 17 frames and the canvas."""
-        return VideoShape(models.NUM_FRAMES + EXTRA_FRAMES, self.height, self.width)
+        """The video a user gets."""
+        return VideoShape(models.NUM_FRAMES, self.height, self.width)
 
     def fit(self, stage: Stage) -> FitConfig:
         """The loop's configuration for a stage."""

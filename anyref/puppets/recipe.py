@@ -15,8 +15,11 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from anyref import files
+from anyref.checkpoints.widening import widen_input
+from anyref.methods.kaleido import KaleidoMethod
 from anyref.methods.magref import MagrefMethod
-from anyref.puppets import Stage, autoencoder, cards, identity, image_encoder, models
+from anyref.methods.saber import SaberMethod
+from anyref.puppets import Stage, autoencoder, cards, identity, image_encoder, models, segmenter
 from anyref.puppets.backbones import ImageToVideo, TextToVideo
 from anyref.puppets.budgets import BUDGETS
 from anyref.puppets.plan import ANCHOR_STRENGTH, CROSS_PAIRS, Recipe, finished, reached, record_of_stage
@@ -53,11 +56,10 @@ def _train_autoencoder(recipe: Recipe) -> None:
     models.initialise(vae, recipe.seed)
     config = recipe.fit("autoencoder")
     budget = BUDGETS[recipe.budget]
-    clip_shape = replace(recipe.shape, num_frames=models.NUM_FRAMES)
     autoencoder.train(
         vae.to(recipe.device),
         config,
-        clip_shape,
+        recipe.shape,
         compiled=budget.compiled,
         batch_scale=budget.batch_scale,
     )
@@ -65,7 +67,7 @@ def _train_autoencoder(recipe: Recipe) -> None:
         vae.to("cpu", torch.bfloat16).save_pretrained(folder)
         # What is measured is what is shipped, in bf16.
         shipped = AutoencoderKLWan.from_pretrained(folder).float().eval()
-        clips, canvases = autoencoder.measure_psnr(shipped, clip_shape, 64, "test")
+        clips, canvases = autoencoder.measure_psnr(shipped, recipe.shape, 64, "test")
         record = record_of_stage(recipe, "autoencoder") | {"psnr_db": {"clips": clips, "canvases": canvases}}
         files.write_json(folder / "training.json", record)
 
@@ -108,13 +110,14 @@ def _train_text_to_video(recipe: Recipe) -> None:
     if reached(config.fit):
         _save(encoders.text_encoder, shared / "text_encoder", record_of_stage(recipe, "text-to-video"))
         _save(transformer, folder, record_of_stage(recipe, "text-to-video"))
+        models.write_model_folder(recipe.weights / "t2v", recipe.defaults)
 
 
 def _train_image_to_video(recipe: Recipe) -> None:
     folder = recipe.weights / "i2v" / "transformer"
     if finished(folder):
         return
-    narrow = AnyRefTransformer.from_pretrained(recipe.weights / "t2v" / "transformer", dtype=torch.float32)
+    narrow = _text_to_video(recipe)
     transformer = models.build_transformer(image_to_video=True)
     models.initialise(transformer, recipe.seed + 4)
     widen(narrow, transformer)
@@ -124,7 +127,7 @@ def _train_image_to_video(recipe: Recipe) -> None:
     )
     if reached(config.fit):
         _save(transformer, folder, record_of_stage(recipe, "image-to-video"))
-        models.write_model_folder(recipe.weights / "i2v", "magref", 0.0, recipe.defaults)
+        models.write_model_folder(recipe.weights / "i2v", recipe.defaults)
 
 
 def _train_magref(recipe: Recipe) -> None:
@@ -141,7 +144,61 @@ def _train_magref(recipe: Recipe) -> None:
     config = train_stage(recipe, "magref", eased, encoders, transformer, held_out=method)
     if reached(config.fit):
         _save(transformer, folder, record_of_stage(recipe, "magref"))
-        models.write_model_folder(recipe.weights / "magref", "magref", ANCHOR_STRENGTH, recipe.defaults)
+        models.write_model_folder(
+            recipe.weights / "magref", recipe.defaults, method="magref", anchor_strength=ANCHOR_STRENGTH
+        )
+
+
+def _train_kaleido(recipe: Recipe) -> None:
+    folder = recipe.weights / "kaleido" / "transformer"
+    if finished(folder):
+        return
+    transformer = _text_to_video(recipe)
+    # Its own size: at 64 x 96 a white canvas would leave a third of a portrait's tokens to the portrait.
+    method = KaleidoMethod(
+        fit="own",
+        cross_pair_probability=1.0,
+        defaults=SamplingDefaults(**recipe.defaults),  # type: ignore[arg-type]
+    )
+    eased = replace(method, cross_pair_probability=CROSS_PAIRS)
+    encoders = load_encoders(recipe.weights, recipe.device)
+    config = train_stage(recipe, "kaleido", eased, encoders, transformer, held_out=method)
+    if reached(config.fit):
+        _save(transformer, folder, record_of_stage(recipe, "kaleido"))
+        models.write_model_folder(recipe.weights / "kaleido", recipe.defaults, method="kaleido", fit="own")
+
+
+def _train_saber(recipe: Recipe) -> None:
+    folder = recipe.weights / "saber" / "transformer"
+    if finished(folder):
+        return
+    transformer = _text_to_video(recipe)
+    method = SaberMethod(defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
+    widen_input(transformer, method.in_channels)
+    encoders = load_encoders(recipe.weights, recipe.device)
+    config = train_stage(recipe, "saber", method, encoders, transformer)
+    if reached(config.fit):
+        _save(transformer, folder, record_of_stage(recipe, "saber"))
+        models.write_model_folder(recipe.weights / "saber", recipe.defaults, method="saber")
+
+
+def _text_to_video(recipe: Recipe) -> AnyRefTransformer:
+    folder = recipe.weights / "t2v" / "transformer"
+    transformer: AnyRefTransformer = AnyRefTransformer.from_pretrained(folder, dtype=torch.float32)
+    return transformer
+
+
+def _train_segmenter(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "matter"
+    if finished(folder):
+        return
+    config = recipe.fit("segmenter")
+    model = segmenter.train(config, BUDGETS[recipe.budget].parts["segmenter"].batch_size, recipe.device)
+    if reached(config):
+        segmenter.save(model, folder)
+        world = PuppetWorld("test", seed=0, height=recipe.height, width=recipe.width, num_frames=1)
+        iou = segmenter.mean_iou(segmenter.load(folder), world, 200)
+        files.write_json(folder / "training.json", record_of_stage(recipe, "segmenter") | {"mask_iou": iou})
 
 
 def _train_identity(recipe: Recipe) -> None:
@@ -160,6 +217,9 @@ _LEAVES: dict[Stage, str] = {
     "text-to-video": "t2v/transformer/training.json",
     "image-to-video": "i2v/transformer/training.json",
     "magref": "magref/transformer/training.json",
+    "kaleido": "kaleido/transformer/training.json",
+    "segmenter": "shared/matter/training.json",
+    "saber": "saber/transformer/training.json",
     "identity": "identity.safetensors",
 }
 """The last thing that a finished stage writes."""
@@ -169,5 +229,8 @@ _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "text-to-video": _train_text_to_video,
     "image-to-video": _train_image_to_video,
     "magref": _train_magref,
+    "kaleido": _train_kaleido,
+    "segmenter": _train_segmenter,
+    "saber": _train_saber,
     "identity": _train_identity,
 }

@@ -75,7 +75,7 @@ def train_stage(
         reference_dropout=part.reference_dropout,
         compile=budget.compiled,
     )
-    cache = recipe.output / "cache"
+    cache, shape = recipe.output / "cache", method.sampled_shape(recipe.shape, keep_canvas=False)
     examples = prepare_examples(recipe, method, "train", part.clips, cache / stage)
     short = prepare_examples(
         recipe, method, "train", part.short_clips, cache / f"{stage}-short", part.short_frames
@@ -88,7 +88,7 @@ def train_stage(
         transformer,
         method,
         encoders,
-        TrainingData(examples, recipe.shape, validation, short),
+        TrainingData(examples, shape, validation, short),
         config,
         train_text_encoder=train_text_encoder,
         draw_samples=_sheets(recipe, stage, held_out or method, encoders, transformer),
@@ -112,7 +112,7 @@ def _sheets(
         method=method,
     )
     pipeline.set_progress_bar_config(disable=True)
-    frames = method.training_frames(recipe.shape)
+    frames = method.training_frames(method.sampled_shape(recipe.shape, keep_canvas=False))
     world = PuppetWorld("validation", recipe.seed, recipe.height, recipe.width, frames)
     samples = [world.clip(index) for index in range(2)]
     return sheet_drawer(pipeline, samples, recipe.output / stage / "samples")
@@ -124,8 +124,9 @@ def prepare_examples(
     """Clips of the world, encoded for a method and kept in `folder`; with `latent_frames` only their beginnings."""
     if not count:
         return []
+    shape = method.sampled_shape(recipe.shape, keep_canvas=False)
     world = partial(
-        PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(recipe.shape)
+        PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(shape)
     )
     shared = recipe.weights / "shared"
     encoded_with = {
@@ -134,12 +135,12 @@ def prepare_examples(
         for path in sorted((shared / part).glob("*.safetensors")) + sorted((shared / part).glob("*.json"))
         if path.name != "training.json"
     }
-    record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(recipe.shape)}
+    record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(shape)}
     if latent_frames is not None:
         record["latent_frames"] = latent_frames
     data.write_manifest(folder, record | {"count": count, "encoded_with": encoded_with})
     load = partial(load_for_encoding, recipe.weights, recipe.device)
-    make = partial(data.make_encode, load, world, method, recipe.shape, recipe.seed, latent_frames)
+    make = partial(data.make_encode, load, world, method, shape, recipe.seed, latent_frames)
     data.build_cache(folder, count, make, recipe.workers if recipe.device == "cpu" else 1)
     return data.load_cache(folder, count)
 

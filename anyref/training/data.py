@@ -192,6 +192,7 @@ def _pack(example: Example) -> dict[str, Any]:
         "weight": example.weight_THW,
         "caption": example.caption,
         "reference_timestep": conditioning.reference_timestep,
+        "references_attend": conditioning.references_attend,
     }
     for name in ("channels_BCTHW", "tokens_BLP", "context_BSD", "positions_BL3", "visible_BL"):
         packed[name] = getattr(conditioning, name)
@@ -208,6 +209,7 @@ def _unpack(packed: dict[str, Any]) -> Example:
         positions_BL3=packed["positions_BL3"],
         visible_BL=packed["visible_BL"],
         reference_timestep=packed["reference_timestep"],
+        references_attend=packed["references_attend"],
         context_BSD=packed["context_BSD"],
         anchors=None if anchors is None else Anchors(*anchors),
     )
@@ -238,7 +240,7 @@ def collate(
     parts = [example.conditioning if keep else empty for example, keep in zip(examples, kept, strict=True)]
     return Batch(
         latents_BCTHW=torch.stack([example.latents_CTHW for example in examples]).float(),
-        conditioning=_pad_anchors(concatenate(parts).to("cpu", torch.float32)),
+        conditioning=_pad_tokens(_pad_anchors(concatenate(parts).to("cpu", torch.float32))),
         captions=tuple(captions),
         weight_BTHW=torch.stack([example.weight_THW for example in examples]).float(),
     )
@@ -258,6 +260,23 @@ def _pad_anchors(conditioning: Conditioning, references: int = 4, tokens: int = 
             region_BRL=torch.nn.functional.pad(anchors.region_BRL, (0, 0, 0, rows)),
             span_BRS=torch.nn.functional.pad(anchors.span_BRS, (0, columns, 0, rows)),
         ),
+    )
+
+
+def _pad_tokens(conditioning: Conditioning, multiple: int = 96) -> Conditioning:
+    # The same for reference tokens: their number up to a multiple, the added ones hidden.
+    tokens, positions = conditioning.tokens_BLP, conditioning.positions_BL3
+    if tokens is None or positions is None or tokens.shape[1] % multiple == 0:
+        return conditioning
+    missing = -tokens.shape[1] % multiple
+    visible = conditioning.visible_BL
+    if visible is None:
+        visible = torch.ones(tokens.shape[:2], dtype=torch.bool)
+    return replace(
+        conditioning,
+        tokens_BLP=torch.nn.functional.pad(tokens, (0, 0, 0, missing)),
+        positions_BL3=torch.nn.functional.pad(positions, (0, 0, 0, missing)),
+        visible_BL=torch.nn.functional.pad(visible, (0, missing)),
     )
 
 

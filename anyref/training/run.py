@@ -4,10 +4,10 @@ The pipeline is passed in: training knows the parts it trains, not how videos ar
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from anyref import media
 from anyref.encoders import Encoders
 from anyref.files import write_json
 from anyref.latents import VideoShape
-from anyref.methods.folder import method_of, record_of
+from anyref.methods.folder import record_of
 from anyref.samples import Sample
 from anyref.training.checkpoint import newest_step
 from anyref.training.data import build_cache, load_cache, make_encode, write_manifest
@@ -50,9 +50,7 @@ def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers:
         build_cache(folder, count, make, workers)
         encoded[split] = load_cache(folder, count)
     shown = PuppetWorld("validation", recipe.world_seed, *size)
-    pipeline.method = method_of(
-        record_of(recipe.method) | {"defaults": record_of(pipeline.method)["defaults"]}
-    )
+    pipeline.method = replace(cast("Any", recipe.method), defaults=asked)
     train(
         pipeline.transformer,
         recipe.method,

@@ -3,17 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from anyref.commands import _load
 from anyref.conditioning import Conditioning, assemble
 from anyref.latents import TextContext
+from anyref.matting import Segmenter
+from anyref.methods import make_method
 from anyref.pipeline import AnyRefPipeline
 from anyref.puppets import STAGES, models
 from anyref.puppets.budgets import BUDGETS
 from anyref.puppets.plan import Recipe
 from anyref.puppets.recipe import run
 from anyref.puppets.tuning import widen
+from anyref.references import Reference
 
 
 def test_every_budget_has_every_stage() -> None:
@@ -64,7 +69,15 @@ def test_rehearsal_stops_resumes_and_leaves_a_model(tmp_path: Path) -> None:
     run(Recipe(tmp_path, "rehearsal", workers=1))
     scores = json.loads((tmp_path / "weights" / "shared" / "vae" / "training.json").read_text())["psnr_db"]
     assert set(scores) == {"clips", "canvases"}
-    pipeline = AnyRefPipeline.from_pretrained(tmp_path / "weights" / "magref")
-    assert pipeline.method.defaults.num_frames == models.NUM_FRAMES
-    frames = pipeline("a dog walks on a beach.", num_inference_steps=1).frames[0]
-    assert frames.shape == (models.NUM_FRAMES, models.HEIGHT, models.WIDTH, 3)
+    picture = np.full((40, 30, 4), 255, np.uint8)
+    for name in ("magref", "kaleido", "saber"):
+        pipeline = AnyRefPipeline.from_pretrained(tmp_path / "weights" / name)
+        assert pipeline.method.name == name
+        assert pipeline.method.defaults.num_frames == models.NUM_FRAMES
+        reference = Reference(picture, subject_mask=picture[..., 3] > 0)
+        frames = pipeline("a dog walks on a beach.", [reference], num_inference_steps=1).frames[0]
+        assert frames.shape == (models.NUM_FRAMES, models.HEIGHT, models.WIDTH, 3)
+    assert isinstance(pipeline.matter, Segmenter)
+    backbone = _load(str(tmp_path / "weights" / "t2v"), make_method("magref"))
+    assert backbone.transformer.config.in_channels == 36
+    assert backbone.method.defaults.num_frames == models.NUM_FRAMES
