@@ -36,6 +36,7 @@ def help_pages() -> str:
 
 MAGREF = "methods/magref.py"
 KALEIDO = "methods/kaleido.py"
+SABER = "methods/saber.py"
 EQUATIONS: dict[str, tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] = {
     "magref": (
         ("1", "the canvas: all references in one image", ((MAGREF, "compose"), (MAGREF, "slots"))),
@@ -84,6 +85,41 @@ EQUATIONS: dict[str, tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...]] =
         ("release", "the canvas of one reference; its own size", ((KALEIDO, "picture"), (KALEIDO, "own_grid"))),
         ("release", "shift of the noise levels by resolution", ((KALEIDO, "resolution_shift"),)),
         ("release", "sampling: Euler, shift 7, 50 steps, guidance 6", ((KALEIDO, "_RELEASE"),)),
+    ),
+    "saber": (
+        (
+            "Masked frames as references",
+            "I_hat = I_bar * M_bar: frame and mask under one warp",
+            (("masks/draw.py", "masked_reference"), (SABER, "SaberMethod.training_references")),
+        ),
+        (
+            "Mask generator",
+            "four shapes; ratio mixture 10/80/10; search for the scale; exact count, topology kept",
+            (
+                ("masks/outlines.py", "draw_outline"),
+                ("masks/draw.py", "draw_ratio"),
+                ("masks/raster.py", "_find_scale"),
+                ("masks/raster.py", "meet_count"),
+            ),
+        ),
+        ("Mask augmentation", "rotation, scale, shear, flip, inside the frame", (("masks/draw.py", "warp"),)),
+        (
+            "Input format",
+            "z_in: noise, mask and references, joined by channel and in time",
+            ((SABER, "SaberMethod._condition_one"), (SABER, "CutOut.cells"), ("conditioning.py", "assemble")),
+        ),
+        (
+            "Attention mask",
+            "who attends to reference tokens, and to whom they attend",
+            (
+                (SABER, "SaberMethod._condition_one"),
+                ("conditioning.py", "assemble"),
+                (SABER, "SaberMethod.reference_queries"),
+            ),
+        ),
+        ("Inference", "subjects cut out on grey", ((SABER, "cut_out"), ("matting.py", "matte"))),
+        ("Ablations", "each is a field", ((SABER, "SaberMethod"), ("masks/settings.py", "MaskConfig"))),
+        ("Ablations", "curated pairs in place of masks", ((SABER, "_curated"),)),
     ),
 }
 
