@@ -1,6 +1,6 @@
 """Attention of the transformer: rotary embedding of explicit positions, masks, and projected context that can be kept.
 
-Letters as in latents.py; Z text tokens an anchor's span covers.
+Letters as in latents.py; R reference tokens, Z text tokens an anchor's span covers.
 """
 
 from typing import Any
@@ -59,13 +59,25 @@ def rotate(heads_BLNK: Tensor, rotary_BL1K2: Tensor) -> Tensor:
     return rotated.flatten(-2).type_as(heads_BLNK)
 
 
-class CrossContext:
-    """One block's projections of text and image context: all that its cross-attention and its anchors need of them.
+class ReferenceKeys:
+    """One block's self-attention keys (normalised, rotated) and values [B, R, N, K] of reference tokens that attend to themselves only.
 
-    Keys [B, S, N, K] are normalised, values are not. None of it depends on the timestep or on the video.
+    With a timestep of their own, they are the same in every step: what the references are does not depend on the video.
     """
 
     def __init__(self) -> None:
+        self.key: Tensor | None = None
+        self.value: Tensor | None = None
+
+
+class BlockContext:
+    """One block's projections of text and image context: all that its cross-attention and its anchors need of them.
+
+    Keys [B, S, N, K] are normalised, values are not. None of it depends on the timestep or on the video, and neither do `references`.
+    """
+
+    def __init__(self, references: ReferenceKeys | None = None) -> None:
+        self.references = references
         self.key: Tensor | None = None
         self.value: Tensor | None = None
         self.image_key: Tensor | None = None
@@ -95,7 +107,12 @@ class CrossContext:
 
 
 class AnyRefAttnProcessor(WanAttnProcessor):  # type: ignore[misc]
-    """Self-attention with a key mask; cross-attention to projected text and image, each with a softmax of its own."""
+    """Self-attention with a key mask; cross-attention to projected text and image, each with a softmax of its own.
+
+    With `num_video`, tokens from that one on are references and attend to visible references only (Saber's attention mask, read strictly);
+    the video's attend to all that is visible. These are two calls without a mask of query by key, so that every kernel stays usable.
+    `references` keeps the keys and values of the references; a later call with `num_video` tokens takes them from there.
+    """
 
     def __call__(
         self,
@@ -104,31 +121,55 @@ class AnyRefAttnProcessor(WanAttnProcessor):  # type: ignore[misc]
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         rotary_emb: Tensor | None = None,
-        context: CrossContext | None = None,
+        context: BlockContext | None = None,
+        num_video: int | None = None,
+        references: ReferenceKeys | None = None,
     ) -> Tensor:
         """Self-attention if `context` is None: `rotary_emb` is needed, the mask is bool [B, L]; else it is a bias [B, S]."""
-        assert encoder_hidden_states is None, "context comes projected, as a CrossContext"
+        assert encoder_hidden_states is None, "context comes projected, as a BlockContext"
         if context is None:
             assert rotary_emb is not None
-            attended = self._attend_self(attn, hidden_states, attention_mask, rotary_emb)
+            query, key, value = _project_self(attn, hidden_states, rotary_emb)
+            if num_video is None:
+                backend, parallel = self._attention_backend, self._parallel_config
+                attended = _attend(query, key, value, attention_mask, backend, parallel)
+            else:
+                attended = self._attend_apart(query, key, value, attention_mask, num_video, references)
         else:
             attended = self._attend_context(attn, hidden_states, attention_mask, context)
         return attn.to_out[1](attn.to_out[0](attended))
 
-    def _attend_self(
-        self, attn: WanAttention, tokens_BLD: Tensor, visible_BL: Tensor | None, rotary_BL1K2: Tensor
+    def _attend_apart(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        visible_BL: Tensor | None,
+        num_video: int,
+        references: ReferenceKeys | None,
     ) -> Tensor:
-        if attn.fused_projections:
-            query, key, value = attn.to_qkv(tokens_BLD).chunk(3, dim=-1)
-        else:
-            query, key, value = attn.to_q(tokens_BLD), attn.to_k(tokens_BLD), attn.to_v(tokens_BLD)
-        query = rotate(rearrange(attn.norm_q(query), "b l (n k) -> b l n k", n=attn.heads), rotary_BL1K2)
-        key = rotate(rearrange(attn.norm_k(key), "b l (n k) -> b l n k", n=attn.heads), rotary_BL1K2)
-        value = rearrange(value, "b l (n k) -> b l n k", n=attn.heads)
-        return _attend(query, key, value, visible_BL, self._attention_backend, self._parallel_config)
+        backend = self._attention_backend
+        if query.shape[1] == num_video:  # an earlier call had the references
+            assert references is not None
+            assert references.key is not None
+            assert references.value is not None
+            key = torch.cat([key, references.key], dim=1)
+            value = torch.cat([value, references.value], dim=1)
+            return _attend(query, key, value, visible_BL, backend)
+        reference_key, reference_value = key[:, num_video:], value[:, num_video:]
+        if references is not None:  # copies: a slice would hold the video's, too
+            references.key, references.value = reference_key.clone(), reference_value.clone()
+        seen_BR = None
+        if visible_BL is not None:
+            seen_BR = visible_BL[:, num_video:]
+            # A row without any visible reference would be a softmax over nothing. Nobody reads what its references become.
+            seen_BR = seen_BR | ~seen_BR.any(dim=1, keepdim=True)
+        of_video = _attend(query[:, :num_video], key, value, visible_BL, backend)
+        of_references = _attend(query[:, num_video:], reference_key, reference_value, seen_BR, backend)
+        return torch.cat([of_video, of_references], dim=1)
 
     def _attend_context(
-        self, attn: WanAttention, tokens_BLD: Tensor, bias_BS: Tensor | None, context: CrossContext
+        self, attn: WanAttention, tokens_BLD: Tensor, bias_BS: Tensor | None, context: BlockContext
     ) -> Tensor:
         assert context.key is not None
         assert context.value is not None
@@ -140,6 +181,19 @@ class AnyRefAttnProcessor(WanAttnProcessor):  # type: ignore[misc]
             backend = self._attention_backend
             attended = attended + _attend(query, context.image_key, context.image_value, None, backend)
         return attended
+
+
+def _project_self(
+    attn: WanAttention, tokens_BLD: Tensor, rotary_BL1K2: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of self-attention, [B, L, N, K] each, the first two normalised and rotated."""
+    if attn.fused_projections:
+        query, key, value = attn.to_qkv(tokens_BLD).chunk(3, dim=-1)
+    else:
+        query, key, value = attn.to_q(tokens_BLD), attn.to_k(tokens_BLD), attn.to_v(tokens_BLD)
+    query = rotate(rearrange(attn.norm_q(query), "b l (n k) -> b l n k", n=attn.heads), rotary_BL1K2)
+    key = rotate(rearrange(attn.norm_k(key), "b l (n k) -> b l n k", n=attn.heads), rotary_BL1K2)
+    return query, key, rearrange(value, "b l (n k) -> b l n k", n=attn.heads)
 
 
 def _attend(

@@ -6,6 +6,7 @@ Letters as in latents.py; in Anchors, L counts the tokens of latent frame 0 and 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,11 +34,13 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the references give to the transformer, beside the text. All fields default to None: no references, plain video.
+    """What the references give to the transformer, beside the text. The defaults are no references, plain video.
 
     `channels_BCTHW` are joined to the noisy video's channels. `tokens_BLP` are clean reference tokens (unembedded patches) at
     `positions_BL3` (integers, token units, any sign); where `visible_BL` is False nobody attends to a token (None: all visible).
     `reference_timestep` modulates reference tokens, in [0, 1000]; None: the video's own. `context_BSD` are image features.
+    `references_attend` "references": as queries, reference tokens attend to visible reference tokens only, while the video's attend to
+    all that is visible. References then do not depend on the video, and with a `reference_timestep` are computed once a video.
     """
 
     channels_BCTHW: Tensor | None = None
@@ -47,6 +50,7 @@ class Conditioning:
     reference_timestep: float | None = None
     context_BSD: Tensor | None = None
     anchors: Anchors | None = None
+    references_attend: Literal["all", "references"] = "all"
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -87,6 +91,8 @@ def assemble(noisy_BCTHW: Tensor, timestep_B: Tensor, conditioning: Conditioning
 
     At batch 1 invisible reference tokens are dropped (equal to hiding them), so that no attention mask is needed; in larger
     batches they stay, hidden by a key mask. Anchors of strength 0 are left out.
+    References that attend to themselves only and have a timestep of their own are marked as fixed: call this with the same record in
+    every step, and a ContextCache computes their keys and values once.
     """
     batch, _, frames, height, width = noisy_BCTHW.shape
     latents = noisy_BCTHW
@@ -117,6 +123,7 @@ def assemble(noisy_BCTHW: Tensor, timestep_B: Tensor, conditioning: Conditioning
     anchors = conditioning.anchors
     if anchors is not None and anchors.strength == 0:
         anchors = None
+    apart = conditioning.references_attend == "references" and tokens_BLP.shape[1] > num_video
     return TokenSequence(
         tokens_BLP=tokens_BLP,
         positions_BL3=positions_BL3,
@@ -128,6 +135,8 @@ def assemble(noisy_BCTHW: Tensor, timestep_B: Tensor, conditioning: Conditioning
         anchor_region_BRM=None if anchors is None else anchors.region_BRL,
         anchor_span_BRZ=None if anchors is None else anchors.span_BRS,
         anchor_strength=0.0 if anchors is None else anchors.strength,
+        references_attend="references" if apart else "all",
+        fixed_references=conditioning if apart and conditioning.reference_timestep is not None else None,
     )
 
 
@@ -136,7 +145,7 @@ def concatenate(parts: Sequence[Conditioning]) -> Conditioning:
 
     Reference tokens, references and spans of different counts are padded: hidden tokens, empty regions, zero weights. A record without
     tensors stands for as many samples as the first that has some. Raises ValueError if some have channels or image context and others
-    not, or if reference timesteps or anchor strengths differ.
+    not, or if reference timesteps, anchor strengths or whom references attend to differ.
     """
     for name in ("channels_BCTHW", "context_BSD"):
         if len({getattr(part, name) is None for part in parts}) > 1:
@@ -167,6 +176,10 @@ def _concatenate_tokens(parts: Sequence[Conditioning], batches: list[int]) -> Co
         raise ValueError(
             f"one batch mixes the reference timesteps {sorted(map(str, timesteps))}; run these samples apart"
         )
+    if len({part.references_attend for part in present}) > 1:
+        raise ValueError(
+            "one batch mixes references that attend to all tokens with some that attend to references only; run these samples apart"
+        )
     first = present[0]
     assert first.tokens_BLP is not None
     assert first.positions_BL3 is not None
@@ -193,6 +206,7 @@ def _concatenate_tokens(parts: Sequence[Conditioning], batches: list[int]) -> Co
         positions_BL3=torch.cat(positions),
         visible_BL=None if all_visible else torch.cat(visible),
         reference_timestep=first.reference_timestep,
+        references_attend=first.references_attend,
     )
 
 

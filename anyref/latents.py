@@ -10,8 +10,9 @@ transformer's timestep is 1000 * sigma.
 """
 
 import re
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from itertools import groupby
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -106,6 +107,9 @@ class TokenSequence:
     to that token (None: all visible). `context_BSD` are image features for cross-attention. `anchor_region_BRM`,
     `anchor_span_BRZ`, `anchor_strength` are
     the subject anchors (see conditioning.Anchors); region L counts the tokens of latent frame 0 only.
+    `references_attend` says to whom reference tokens attend: all visible tokens, or visible reference tokens only (the video's
+    attend to all in both). `fixed_references` is the record that the references came from, if everything about them is the same
+    in every step, their timestep included; a ContextCache knows them by its identity and computes their keys and values once.
     """
 
     tokens_BLP: Tensor
@@ -118,15 +122,54 @@ class TokenSequence:
     anchor_region_BRM: Tensor | None = None
     anchor_span_BRZ: Tensor | None = None
     anchor_strength: float = 0.0
+    references_attend: Literal["all", "references"] = "all"
+    fixed_references: object | None = None
 
     def __post_init__(self) -> None:
         check_shapes(self)
+        assert self.fixed_references is None or self.references_attend == "references", (
+            "references that attend to the video change with it"
+        )
 
     @property
     def num_video_tokens(self) -> int:
         """How many of the tokens are the video's."""
         frames, height, width = self.grid
         return frames * height * width
+
+    def video_only(self) -> "TokenSequence":
+        """The sequence without its reference tokens, and with the timesteps of the video's tokens only."""
+        length, timesteps_BG, group_L = self.num_video_tokens, self.timesteps_BG, self.group_L
+        if group_L is not None:
+            groups, group_L = group_L[:length].unique(return_inverse=True)
+            timesteps_BG = timesteps_BG[:, groups.tolist()]
+        return replace(
+            self,
+            tokens_BLP=self.tokens_BLP[:, :length],
+            positions_BL3=self.positions_BL3[:, :length],
+            timesteps_BG=timesteps_BG,
+            group_L=None if timesteps_BG.shape[1] == 1 else group_L,
+            visible_BL=None if self.visible_BL is None else self.visible_BL[:, :length],
+            references_attend="all",
+            fixed_references=None,
+        )
+
+    def modulation_runs(self) -> tuple[Tensor | None, tuple[int, ...] | None]:
+        """Timestep groups as runs of tokens: the groups in order of appearance (None: as they are) and the runs' lengths.
+
+        (None, None) where modulation broadcasts: one group, or one for each token in order (Wan2.2's per-token timesteps).
+        """
+        groups, num_groups = self.group_L, self.timesteps_BG.shape[1]
+        if num_groups == 1:
+            return None, None
+        assert groups is not None, "several timesteps, and no group_L to say which token takes which"
+        if num_groups == groups.shape[0]:
+            return None, None
+        runs = [(group, sum(1 for _ in members)) for group, members in groupby(groups.tolist())]
+        order, lengths = [group for group, _ in runs], tuple(length for _, length in runs)
+        if order == list(range(num_groups)):
+            return None, lengths
+        return torch.tensor(order, device=self.timesteps_BG.device), lengths
 
 
 def patchify(latents_BCTHW: Tensor) -> Tensor:
@@ -150,3 +193,21 @@ def grid_positions(grid: tuple[int, int, int], device: torch.device | None = Non
     """Positions (t, h, w) of a token grid counted from 0, shape [L, 3], int64, time slowest."""
     axes = [torch.arange(size, device=device) for size in grid]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def video_sequence(
+    latents_BCTHW: Tensor, timestep: Tensor, context_BSD: Tensor | None = None
+) -> TokenSequence:
+    """A plain video, in diffusers' arguments, as a token sequence: `timestep` is [B], or [B, L] with one for each token."""
+    tokens_BLP = patchify(latents_BCTHW)
+    frames, height, width = latents_BCTHW.shape[2:]
+    grid = (frames // PATCH[0], height // PATCH[1], width // PATCH[2])
+    per_token = timestep.ndim == 2
+    return TokenSequence(
+        tokens_BLP=tokens_BLP,
+        positions_BL3=grid_positions(grid, tokens_BLP.device).expand(tokens_BLP.shape[0], -1, -1),
+        timesteps_BG=timestep if per_token else timestep[:, None],
+        grid=grid,
+        group_L=torch.arange(tokens_BLP.shape[1]) if per_token else None,
+        context_BSD=context_BSD,
+    )

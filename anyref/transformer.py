@@ -1,15 +1,14 @@
 """The Wan2.1 transformer over an explicit token sequence.
 
-Positions, visibility, timestep groups and subject anchors are inputs (TokenSequence); the velocity of the video's latents
-comes out. Parameters, their names and the configuration are those of diffusers' WanTransformer3DModel, so checkpoints load
-both ways; a plain latent tensor is accepted too, and the model then drops into diffusers' Wan pipelines. It knows no method:
-what a reference is, `methods/` decide, and `conditioning.py` joins it to the video.
+Positions, visibility, whom references attend to, timestep groups and subject anchors are inputs (TokenSequence); the velocity
+of the video's latents comes out. Parameters, their names and the configuration are those of diffusers' WanTransformer3DModel,
+so checkpoints load both ways; a plain latent tensor is accepted too, and the model then drops into diffusers' Wan pipelines. It
+knows no method: what a reference is, `methods/` decide, and `conditioning.py` joins it to the video.
 
 Letters: G timestep groups, M tokens of latent frame 0, Z text tokens an anchor's span covers; the others as in latents.py.
 """
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, ClassVar
 
 import torch
@@ -23,8 +22,8 @@ from diffusers.models.transformers.transformer_wan import WanTransformer3DModel,
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
-from anyref.attention import AnyRefAttnProcessor, CrossContext, RotaryPositions
-from anyref.latents import PATCH, TextContext, TokenSequence, grid_positions, patchify, unpatchify
+from anyref.attention import AnyRefAttnProcessor, BlockContext, ReferenceKeys, RotaryPositions
+from anyref.latents import PATCH, TextContext, TokenSequence, unpatchify, video_sequence
 
 CELLS = PATCH[0] * PATCH[1] * PATCH[2]  # latents in one token
 
@@ -43,16 +42,29 @@ class ContextCache:
 
     Create one per prompt and conditioning (one for each guidance branch, or one for the batch of both) and pass it to every
     call; it fills itself inside each block on first use. Results with and without it are bit-equal. Not for training.
+
+    Where the sequence has fixed references, their self-attention keys and values are kept, too, and every call but the first
+    works on the video's tokens only. That is equal to 1e-6 in float32 (matrix products of other lengths may round otherwise),
+    and takes memory: 2 D numbers a block, a reference token and a row of the batch (Wan 14B in bfloat16: 0.8 MB a token, 1.3 GB a
+    480 x 832 reference without hidden tokens). `keep_references` False computes them in every step instead, and so does a model on
+    which one of diffusers' step caches was enabled before the first call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_references: bool = True) -> None:
+        self.keep_references = keep_references
         self.text_BSD: Tensor | None = None
         self.image_BSD: Tensor | None = None
-        self.blocks: list[CrossContext] = []
-        self._sources: tuple[Tensor | None, ...] | None = None
+        self.blocks: list[BlockContext] = []
+        self._sources: tuple[object | None, ...] | None = None
 
-    def check(self, *sources: Tensor | None) -> None:
-        """Raise ValueError if gradients are recorded, or if this cache was filled from other tensors than these."""
+    @property
+    def holds_references(self) -> bool:
+        """Whether every block has its references' keys and values: the next call can do without the tokens."""
+        kept = [block.references for block in self.blocks]
+        return bool(kept) and all(one is not None and one.key is not None for one in kept)
+
+    def check(self, *sources: object | None) -> None:
+        """Raise ValueError if gradients are recorded, or if this cache was filled from other objects than these."""
         if torch.is_grad_enabled():
             raise ValueError(
                 "a ContextCache keeps no gradients; use it under torch.no_grad(), or train without it"
@@ -72,6 +84,9 @@ class BlockInputs:
     """Embedded image context."""
     text_bias_BS: Tensor | None = None
     visible_BL: Tensor | None = None
+    """Of all keys: reference tokens are in it even where the cache has them."""
+    num_video: int | None = None
+    """Tokens from this one on are references that attend to one another only; None: every token attends to all."""
     run_lengths: tuple[int, ...] | None = None
     """Tokens are modulated in consecutive runs of these lengths; None: all by one group, or each by its own."""
     region_BMR: Tensor | None = None
@@ -103,14 +118,14 @@ class AnyRefBlock(WanTransformerBlock):  # type: ignore[misc]
         temb: Tensor,
         rotary_emb: Tensor,
         inputs: BlockInputs,
-        context: CrossContext | None = None,
+        context: BlockContext | None = None,
     ) -> Tensor:
         """Tokens [B, L, D] to tokens, with embedded text [B, S, D] and modulation [B, G, 6, D].
 
         `context` keeps the projected text and image for the next call. The arguments' names are diffusers', for its hooks.
         """
         if context is None:
-            context = CrossContext()
+            context = BlockContext()
         if context.key is None:
             context.project(self.attn2, encoder_hidden_states, inputs.image_BSD, inputs.span_BRZ)
         runs = inputs.run_lengths
@@ -125,7 +140,14 @@ class AnyRefBlock(WanTransformerBlock):  # type: ignore[misc]
             hidden_states = torch.cat([anchored, hidden_states[:, num_anchored:]], dim=1)
 
         normed = _modulate(self.norm1(hidden_states.float()), scale, shift, runs).type_as(hidden_states)
-        attended = self.attn1(normed, None, inputs.visible_BL, rotary_emb)
+        attended = self.attn1(
+            normed,
+            None,
+            inputs.visible_BL,
+            rotary_emb,
+            num_video=inputs.num_video,
+            references=context.references,
+        )
         hidden_states = _add_gated(hidden_states, attended, gate, runs)
 
         normed = self.norm2(hidden_states.float()).type_as(hidden_states)
@@ -249,20 +271,25 @@ class AnyRefTransformer(WanTransformer3DModel):  # type: ignore[misc]
         """
         sequence = hidden_states
         if isinstance(sequence, Tensor):
-            sequence = _video_sequence(sequence, timestep, encoder_hidden_states_image)
+            assert timestep is not None, "latents without a timestep"
+            sequence = video_sequence(sequence, timestep, encoder_hidden_states_image)
         assert encoder_hidden_states is not None, "there is always a text context, if only an empty prompt's"
         text = encoder_hidden_states
         if isinstance(text, Tensor):
             text = TextContext(text)
 
+        self._check_parallel(sequence)
+        text_BSD, image_BSD = self._embed_context(text, sequence, cache)
+        whole = sequence
+        if cache is not None and cache.holds_references:
+            sequence = sequence.video_only()
         rotary_emb = self.rope(sequence.positions_BL3)
         tokens = self._embed_patches(sequence.tokens_BLP)
-        order, runs = _modulation_runs(sequence)
+        order, runs = sequence.modulation_runs()
         temb_BGD, modulation_BG6D = self._embed_timesteps(sequence.timesteps_BG, text.tokens_BSD)
         if order is not None:
             temb_BGD, modulation_BG6D = temb_BGD[:, order], modulation_BG6D[:, order]
-        text_BSD, image_BSD = self._embed_context(text, sequence, cache)
-        inputs = _block_inputs(sequence, text.bias_BS, image_BSD, runs, tokens.dtype)
+        inputs = _block_inputs(whole, text.bias_BS, image_BSD, runs, tokens.dtype)
 
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -310,52 +337,35 @@ class AnyRefTransformer(WanTransformer3DModel):  # type: ignore[misc]
                 "this transformer takes no image context; use an I2V checkpoint, or a method without it"
             )
         if cache is not None:
-            cache.check(text.tokens_BSD, image_BSD, sequence.anchor_span_BRZ)
+            cache.check(text.tokens_BSD, image_BSD, sequence.anchor_span_BRZ, sequence.fixed_references)
             if cache.text_BSD is not None:
                 return cache.text_BSD, cache.image_BSD
         text_BSD = embedder.text_embedder(text.tokens_BSD)
         image_BSD = None if image_BSD is None else embedder.image_embedder(image_BSD)
         if cache is not None:
             cache.text_BSD, cache.image_BSD = text_BSD, image_BSD
-            cache.blocks = [CrossContext() for _ in self.blocks]
+            keep = sequence.fixed_references is not None and cache.keep_references
+            # diffusers' step caches compare and reuse outputs of whole blocks, and want them of one length.
+            keep = keep and not self.is_cache_enabled
+            cache.blocks = [BlockContext(ReferenceKeys() if keep else None) for _ in self.blocks]
         return text_BSD, image_BSD
 
-
-def _video_sequence(
-    latents_BCTHW: Tensor, timestep: Tensor | None, context_BSD: Tensor | None
-) -> TokenSequence:
-    """A plain video, in diffusers' arguments, as a token sequence."""
-    assert timestep is not None, "latents without a timestep"
-    tokens_BLP = patchify(latents_BCTHW)
-    frames, height, width = latents_BCTHW.shape[2:]
-    grid = (frames // PATCH[0], height // PATCH[1], width // PATCH[2])
-    per_token = timestep.ndim == 2
-    return TokenSequence(
-        tokens_BLP=tokens_BLP,
-        positions_BL3=grid_positions(grid, tokens_BLP.device).expand(tokens_BLP.shape[0], -1, -1),
-        timesteps_BG=timestep if per_token else timestep[:, None],
-        grid=grid,
-        group_L=torch.arange(tokens_BLP.shape[1]) if per_token else None,
-        context_BSD=context_BSD,
-    )
-
-
-def _modulation_runs(sequence: TokenSequence) -> tuple[Tensor | None, tuple[int, ...] | None]:
-    """Timestep groups as runs of tokens: the groups in order of appearance (None: as they are) and the runs' lengths.
-
-    (None, None) where modulation broadcasts: one group, or one for each token in order (Wan2.2's per-token timesteps).
-    """
-    groups, num_groups = sequence.group_L, sequence.timesteps_BG.shape[1]
-    if num_groups == 1:
-        return None, None
-    assert groups is not None, "several timesteps, and no group_L to say which token takes which"
-    if num_groups == groups.shape[0]:
-        return None, None
-    runs = [(group, sum(1 for _ in members)) for group, members in groupby(groups.tolist())]
-    order, lengths = [group for group, _ in runs], tuple(length for _, length in runs)
-    if order == list(range(num_groups)):
-        return None, lengths
-    return torch.tensor(order, device=sequence.timesteps_BG.device), lengths
+    def _check_parallel(self, sequence: TokenSequence) -> None:
+        """Under context parallelism each device has a part of the tokens: refuse what names tokens by their place in the whole."""
+        parallel = self._parallel_config
+        if parallel is None or parallel.context_parallel_config is None:
+            return
+        asked = {
+            "hidden tokens": sequence.visible_BL is not None,
+            "references that attend to references only": sequence.references_attend == "references",
+            "tokens with timesteps of their own": sequence.group_L is not None,
+            "subject anchors": sequence.anchor_region_BRM is not None and sequence.anchor_strength != 0,
+        }
+        for what, present in asked.items():
+            if present:
+                raise ValueError(
+                    f"context parallelism does not support {what}; load the model without parallel_config, on one device"
+                )
 
 
 def _block_inputs(
@@ -370,10 +380,15 @@ def _block_inputs(
         assert sequence.anchor_span_BRZ is not None, "anchor regions without spans"
         region_BMR = sequence.anchor_region_BRM.transpose(1, 2).to(dtype) * sequence.anchor_strength
         span_BRZ = sequence.anchor_span_BRZ.to(dtype)
+    apart = (
+        sequence.references_attend == "references"
+        and sequence.tokens_BLP.shape[1] > sequence.num_video_tokens
+    )
     return BlockInputs(
         image_BSD=image_BSD,
         text_bias_BS=None if bias_BS is None else bias_BS.to(dtype),
         visible_BL=sequence.visible_BL,
+        num_video=sequence.num_video_tokens if apart else None,
         run_lengths=run_lengths,
         region_BMR=region_BMR,
         span_BRZ=span_BRZ,

@@ -32,8 +32,9 @@ def test_the_record_is_closed() -> None:
         "reference_timestep",
         "context_BSD",
         "anchors",
+        "references_attend",
     ]
-    assert all(field.default is None for field in fields(Conditioning))
+    assert {field.default for field in fields(Conditioning)} == {None, "all"}
     assert Conditioning().batch is None
 
 
@@ -102,6 +103,24 @@ def test_one_sample_drops_invisible_tokens() -> None:
     none_left = assemble(noisy, timestep, references(1, 4, visible=False))
     assert none_left.tokens_BLP.shape[1] == VIDEO
     assert none_left.group_L is None
+
+
+def test_references_that_attend_to_themselves_are_fixed_if_their_timestep_is() -> None:
+    apart = replace(references(2, 3), references_attend="references")
+    noisy, timestep = torch.randn(2, 16, T, H, W), torch.tensor([300.0, 20.0])
+    sequence = assemble(noisy, timestep, apart)
+    assert sequence.references_attend == "references"
+    assert sequence.fixed_references is apart
+    moving = assemble(noisy, timestep, replace(apart, reference_timestep=None))
+    assert moving.references_attend == "references"
+    assert moving.fixed_references is None
+    assert assemble(noisy, timestep, references(2, 3)).fixed_references is None
+    hidden = replace(apart.to("cpu", torch.float32), visible_BL=torch.zeros(2, 3, dtype=torch.bool))
+    assert assemble(noisy, timestep, hidden).fixed_references is hidden
+    one = replace(references(1, 3, visible=False), references_attend="references")
+    none_left = assemble(noisy[:1], timestep[:1], one)
+    assert none_left.references_attend == "all"
+    assert none_left.fixed_references is None
 
 
 def test_anchors_of_strength_zero_are_left_out() -> None:
@@ -181,6 +200,9 @@ def test_concatenate_guidance_branches() -> None:
     assert dropped.visible_BL.sum(dim=1).tolist() == [3, 3, 0, 0]
     assert concatenate([Conditioning(), Conditioning()]) == Conditioning()
 
+    apart = replace(references(2, 3), references_attend="references")
+    assert concatenate([apart, Conditioning()]).references_attend == "references"
+
 
 def test_concatenate_pads_anchors() -> None:
     def of(count: int, span: int) -> Conditioning:
@@ -202,6 +224,8 @@ def test_concatenate_refuses_mixtures() -> None:
         concatenate([channels, references(1, 2)])
     with pytest.raises(ValueError, match="reference timesteps"):
         concatenate([references(1, 2), replace(references(1, 2), reference_timestep=None)])
+    with pytest.raises(ValueError, match="attend to references only; run these samples apart"):
+        concatenate([references(1, 2), replace(references(1, 2), references_attend="references")])
     anchors = Anchors(torch.ones(1, 1, FRAME0), torch.ones(1, 1, 5), 0.5)
     with pytest.raises(ValueError, match="anchor strengths"):
         concatenate([Conditioning(anchors=anchors), Conditioning(anchors=replace(anchors, strength=1.0))])

@@ -1,6 +1,6 @@
 """Sizes, patches, positions, and the shape check of the records."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -95,3 +95,38 @@ def test_records_check_themselves() -> None:
         TokenSequence(torch.zeros(1, 4, 8), torch.zeros(1, 3, 3), torch.zeros(1, 1), (1, 2, 2))
     sequence = TokenSequence(torch.zeros(1, 7, 8), torch.zeros(1, 7, 3), torch.zeros(1, 1), (1, 2, 2))
     assert sequence.num_video_tokens == 4
+
+
+def test_video_only_keeps_the_timesteps_of_the_video() -> None:
+    sequence = TokenSequence(
+        tokens_BLP=torch.randn(2, 7, 8),
+        positions_BL3=torch.arange(42).reshape(2, 7, 3),
+        timesteps_BG=torch.tensor([[5.0, 6.0, 7.0], [8.0, 9.0, 10.0]]),
+        grid=(1, 2, 2),
+        group_L=torch.tensor([1, 1, 1, 1, 0, 2, 2]),
+        visible_BL=torch.rand(2, 7) > 0.5,
+        references_attend="references",
+        fixed_references="a record",
+    )
+    video = sequence.video_only()
+    assert torch.equal(video.tokens_BLP, sequence.tokens_BLP[:, :4])
+    assert torch.equal(video.positions_BL3, sequence.positions_BL3[:, :4])
+    assert video.timesteps_BG.tolist() == [[6.0], [9.0]]
+    assert video.group_L is None
+    assert video.references_attend == "all"
+    assert video.fixed_references is None
+    several = replace(sequence, group_L=torch.tensor([0, 2, 2, 0, 1, 1, 1])).video_only()
+    assert several.timesteps_BG.tolist() == [[5.0, 7.0], [8.0, 10.0]]
+    assert several.group_L is not None
+    assert several.group_L.tolist() == [0, 1, 1, 0]
+
+
+def test_references_that_see_the_video_are_not_fixed() -> None:
+    with pytest.raises(AssertionError, match="change with it"):
+        TokenSequence(
+            torch.zeros(1, 7, 8),
+            torch.zeros(1, 7, 3),
+            torch.zeros(1, 1),
+            (1, 2, 2),
+            fixed_references="a record",
+        )
