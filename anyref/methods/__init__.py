@@ -42,10 +42,8 @@ class Method(Protocol):
     def official(self) -> "Method":
         """The same method with the settings and defaults of its public release."""
 
-    def check(self, references: Sequence[Reference], prompt: str | None, shape: VideoShape) -> None:
-        """Raise ValueError for what would fail later. `shape` is what is sampled; prompt None: only its
-        embeddings are known.
-        """
+    def check(self, references: Sequence[Reference], shape: VideoShape) -> None:
+        """Raise ValueError for what would fail later. `shape` is what is sampled."""
 
     def sampled_shape(self, shape: VideoShape, keep_canvas: bool) -> VideoShape:
         """What must be sampled to give the user `shape`."""

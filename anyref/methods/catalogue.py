@@ -177,7 +177,7 @@ def _takes(method: Method, references: Sequence[Reference]) -> bool:
     usual = method.defaults
     shape = method.sampled_shape(VideoShape(usual.num_frames, usual.height, usual.width), keep_canvas=False)
     try:
-        method.check(references, None, shape)
+        method.check(references, shape)
     except ValueError:
         return False
     return True

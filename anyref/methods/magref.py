@@ -26,7 +26,7 @@ from anyref.encoders import Encoders, find_phrase
 from anyref.latents import PATCH, SPATIAL_STRIDE, TEMPORAL_STRIDE, VideoShape
 from anyref.references import Reference, composite_on, fit
 from anyref.samples import Sample, Subject
-from anyref.sampling import SamplingDefaults
+from anyref.sampling import WAN_NEGATIVE_PROMPT, SamplingDefaults
 
 _GRIDS = {1: (1, 1), 2: (1, 2), 3: (1, 3), 4: (2, 2), 6: (2, 3), 8: (2, 4)}
 """Slots -> (rows, columns). A canvas of n references has the smallest number of slots that holds them."""
@@ -34,20 +34,8 @@ MAX_REFERENCES = max(_GRIDS)
 CANVAS_FRAMES = TEMPORAL_STRIDE
 """Pixel frames dropped from the start: the canvas, and the three in which the video leaves it."""
 
-# Wan's negative prompt with "camera shake" before it, as the release has it; escaped because sources here are
-# ASCII.
-NEGATIVE_PROMPT = (
-    "\u955c\u5934\u6643\u52a8\uff0c\u8272\u8c03\u8273\u4e3d\uff0c\u8fc7\u66dd\uff0c\u9759\u6001\uff0c"
-    "\u7ec6\u8282\u6a21\u7cca\u4e0d\u6e05\uff0c\u5b57\u5e55\uff0c\u98ce\u683c\uff0c\u4f5c\u54c1\uff0c"
-    "\u753b\u4f5c\uff0c\u753b\u9762\uff0c\u9759\u6b62\uff0c\u6574\u4f53\u53d1\u7070\uff0c"
-    "\u6700\u5dee\u8d28\u91cf\uff0c\u4f4e\u8d28\u91cf\uff0cJPEG\u538b\u7f29\u6b8b\u7559\uff0c"
-    "\u4e11\u964b\u7684\uff0c\u6b8b\u7f3a\u7684\uff0c\u591a\u4f59\u7684\u624b\u6307\uff0c"
-    "\u753b\u5f97\u4e0d\u597d\u7684\u624b\u90e8\uff0c\u753b\u5f97\u4e0d\u597d\u7684\u8138\u90e8\uff0c"
-    "\u7578\u5f62\u7684\uff0c\u6bc1\u5bb9\u7684\uff0c\u5f62\u6001\u7578\u5f62\u7684\u80a2\u4f53\uff0c"
-    "\u624b\u6307\u878d\u5408\uff0c\u9759\u6b62\u4e0d\u52a8\u7684\u753b\u9762\uff0c"
-    "\u6742\u4e71\u7684\u80cc\u666f\uff0c\u4e09\u6761\u817f\uff0c\u80cc\u666f\u4eba\u5f88\u591a\uff0c"
-    "\u5012\u7740\u8d70"
-)
+# "Camera shake" before Wan's, as the release has it.
+NEGATIVE_PROMPT = "\u955c\u5934\u6643\u52a8\uff0c" + WAN_NEGATIVE_PROMPT
 
 _RELEASE = SamplingDefaults(
     height=480,
@@ -199,18 +187,9 @@ class MagrefMethod:
         """
         return replace(self, anchor_strength=0.0, shuffle=False, defaults=replace(_RELEASE, seed=3407))
 
-    def check(self, references: Sequence[Reference], prompt: str | None, shape: VideoShape) -> None:
-        """Raise ValueError: more than 8 references, a named phrase that is not in the prompt."""
+    def check(self, references: Sequence[Reference], shape: VideoShape) -> None:
+        """Raise ValueError: more than 8 references."""
         slots(len(references), shape.height, shape.width)
-        for reference in references:
-            if (
-                prompt is not None
-                and reference.phrase is not None
-                and find_phrase(prompt, reference.phrase) is None
-            ):
-                raise ValueError(
-                    f"the phrase {reference.phrase!r} of {reference.title} is not in the prompt; write it as it stands there"
-                )
 
     def sampled_shape(self, shape: VideoShape, keep_canvas: bool) -> VideoShape:
         """One latent frame more than asked for, which `output_frames` drops."""

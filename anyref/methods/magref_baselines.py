@@ -71,9 +71,9 @@ class VanillaMaskMethod(_WithoutCanvasFrame):
 
     name: ClassVar[str] = "magref-vanilla-mask"
 
-    def check(self, references: Sequence[Reference], prompt: str | None, shape: VideoShape) -> None:
+    def check(self, references: Sequence[Reference], shape: VideoShape) -> None:
         """Raise ValueError: more references than latent frames, and what MAGREF refuses."""
-        super().check(references, prompt, shape)
+        super().check(references, shape)
         if len(references) > shape.latent[0]:
             raise ValueError(
                 f"{len(references)} references were given; {shape.num_frames} frames have room for {shape.latent[0]}; leave some out"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anyref.conditioning import Conditioning
+from anyref.encoders import find_phrase
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method, configured, make_method
 from anyref.references import Reference, Source, load_references
@@ -163,8 +164,19 @@ def read_request(
         reference_guidance_scale=reference_guidance_scale,
     )
     for row, references in enumerate(request.references):
-        method.check(references, None if positive is None else positive[row], sampled)
+        method.check(references, sampled)
+        if positive is not None:
+            check_phrases(references, positive[row])
     return request
+
+
+def check_phrases(references: Sequence[Reference], prompt: str) -> None:
+    """Raise ValueError for words that a reference names and the prompt does not have."""
+    for reference in references:
+        if reference.phrase is not None and find_phrase(prompt, reference.phrase) is None:
+            raise ValueError(
+                f"the phrase {reference.phrase!r} of {reference.title} is not in the prompt; write it as it stands there"
+            )
 
 
 def check_inputs(

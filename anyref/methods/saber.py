@@ -21,23 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anyref.conditioning import Conditioning, concatenate
-from anyref.encoders import Encoders, find_phrase
+from anyref.encoders import Encoders
 from anyref.latents import PATCH, SPATIAL_STRIDE, TEMPORAL_STRIDE, VideoShape, grid_positions, patchify
 from anyref.masks import SHAPES, MaskConfig, Shape, masked_reference
 from anyref.matting import given_mask, matte
-from anyref.methods.magref import NEGATIVE_PROMPT as MAGREF_NEGATIVE_PROMPT
 from anyref.references import Reference
 from anyref.samples import Sample
-from anyref.sampling import SamplingDefaults
+from anyref.sampling import WAN_NEGATIVE_PROMPT, SamplingDefaults
 
 MAX_REFERENCES = 16
 """Ours; the paper sees videos fall apart at about 12."""
 ZERO_REFERENCES = 0.05
 """How often a training sample has no reference at all (ours)."""
 _CONDITION_CHANNELS = TEMPORAL_STRIDE + 16
-
-# Wan's own: MAGREF's without the words that its release puts before it.
-NEGATIVE_PROMPT = MAGREF_NEGATIVE_PROMPT.removeprefix("\u955c\u5934\u6643\u52a8\uff0c")
 
 _PAPER = SamplingDefaults(
     height=480,
@@ -49,7 +45,7 @@ _PAPER = SamplingDefaults(
     guidance_scale=5.0,
     fps=16,
     solver="unipc",
-    negative_prompt=NEGATIVE_PROMPT,
+    negative_prompt=WAN_NEGATIVE_PROMPT,
     sigmas="release",
 )
 
@@ -149,22 +145,14 @@ class SaberMethod:
         """As the paper has it: there is no release."""
         return SaberMethod()
 
-    def check(self, references: Sequence[Reference], prompt: str | None, shape: VideoShape) -> None:  # noqa: ARG002
-        """Raise ValueError: more than 16 references, a fully masked one, a named phrase that is not in the prompt."""
+    def check(self, references: Sequence[Reference], shape: VideoShape) -> None:  # noqa: ARG002 - any size will do
+        """Raise ValueError: more than 16 references, a fully masked one."""
         if len(references) > MAX_REFERENCES:
             raise ValueError(
                 f"{len(references)} references were given; Saber takes at most {MAX_REFERENCES}; leave some out"
             )
         for reference in references:
             given_mask(reference)
-            if (
-                prompt is not None
-                and reference.phrase is not None
-                and find_phrase(prompt, reference.phrase) is None
-            ):
-                raise ValueError(
-                    f"the phrase {reference.phrase!r} of {reference.title} is not in the prompt; write it as it stands there"
-                )
 
     def sampled_shape(self, shape: VideoShape, keep_canvas: bool) -> VideoShape:  # noqa: ARG002
         """As asked for: the references are no frames of the video."""

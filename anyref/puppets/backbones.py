@@ -33,7 +33,7 @@ class TextToVideo:
         """Itself."""
         return self
 
-    def check(self, references: Sequence[Reference], prompt: str | None, shape: VideoShape) -> None:  # noqa: ARG002
+    def check(self, references: Sequence[Reference], shape: VideoShape) -> None:  # noqa: ARG002
         """Raise ValueError for any reference."""
         if references:
             raise ValueError(f"{len(references)} references were given; a text-to-video backbone takes none")

@@ -57,7 +57,7 @@ _CUDA_METHOD = Part(
 BUDGETS: dict[str, Budget] = {
     "cpu": Budget(
         {
-            "autoencoder": Part(3900, muon_learning_rate=6e-3, learning_rate=1e-3),
+            "autoencoder": Part(3600, muon_learning_rate=6e-3, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
             "text-to-video": Part(
                 900, clips=3072, short_clips=12288, phases=(Phase(0.65, 1, 96), Phase(0.85, 3, 48))
