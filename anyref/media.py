@@ -120,10 +120,9 @@ def contact_sheet(
     chosen = np.unique(np.linspace(0, len(frames_FYX3) - 1, num_frames).round().astype(int))
     names = [f"frame {index}" for index in chosen]
     titles = [labels[i] if i < len(labels) else f"reference {i + 1}" for i in range(len(references))]
-    rows = [
-        _row([_on_white(image) for image in references], titles),
-        _row([_cell(Image.fromarray(frames_FYX3[index])) for index in chosen], names),
-    ]
+    rows = [_row([_cell(Image.fromarray(frames_FYX3[index])) for index in chosen], names)]
+    if references:
+        rows.insert(0, _row([_on_white(image) for image in references], titles))
     width = max(row.width for row in rows)
     font = ImageFont.load_default(16)
     lines = textwrap.wrap(caption, max(20, width // 9)) or [""]
