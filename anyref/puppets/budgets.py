@@ -39,9 +39,9 @@ class Budget:
 
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
 _CPU_METHOD = Part(
-    1700,
-    clips=2048,
-    short_clips=6144,
+    1500,
+    clips=1536,
+    short_clips=4608,
     short_frames=2,
     phases=(Phase(0.7, 2, 64), Phase(0.87, 4, 36)),
 )
@@ -63,9 +63,9 @@ BUDGETS: dict[str, Budget] = {
                 900, clips=3072, short_clips=12288, phases=(Phase(0.65, 1, 96), Phase(0.85, 3, 48))
             ),
             "image-to-video": Part(
-                250,
-                clips=512,
-                short_clips=2048,
+                150,
+                clips=384,
+                short_clips=1536,
                 short_frames=2,
                 phases=(Phase(0.8, 2, 64),),
                 reference_dropout=0.1,
