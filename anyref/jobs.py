@@ -210,7 +210,7 @@ def find_model(config: GenerateConfig) -> Model:
 
 def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
     """Read the references and fill in the model's defaults. Raises ValueError for what the model cannot make of them."""
-    from anyref.methods.request import Prompts, read_request
+    from anyref.methods.request import Prompts, check_cut_out, read_request
     from anyref.references import load_reference
     from anyref.sampling import with_given
 
@@ -228,7 +228,7 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
         if not sampling.fps <= 240:
             raise ValueError(f"fps is {sampling.fps}; it must be above 0 and at most 240")
         references = [load_reference(f.path, phrase=f.phrase, kind=f.kind) for f in job.case.references]
-        return read_request(
+        request = read_request(
             method,
             sampling,
             Prompts(job.case.prompt),
@@ -237,6 +237,11 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
             keep_canvas=config.keep_canvas,
             reference_guidance_scale=config.reference_guidance,
         )
+        folder = model.folder
+        check_cut_out(
+            request, config.matter is not None or folder is None or folder.part("matter") is not None
+        )
+        return request
     except ValueError as error:
         if job.case.line is None:
             raise

@@ -38,7 +38,7 @@ from anyref.methods.folder import (
     record_of,
     resolve_model,
 )
-from anyref.methods.request import Prompts, Request, check_inputs, for_call, read_request
+from anyref.methods.request import Prompts, Request, check_cut_out, check_inputs, for_call, read_request
 from anyref.references import Source
 from anyref.sampling import Solver, make_scheduler, set_sigmas, with_given
 from anyref.transformer import AnyRefTransformer
@@ -231,6 +231,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
             method, sampling, prompts, reference_images, num_videos_per_prompt, keep_canvas, sigmas,
             reference_guidance_scale,
         )  # fmt: skip
+        check_cut_out(request, self.matter is not None)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         names = (callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)

@@ -236,6 +236,19 @@ def test_an_embedded_model_that_is_not_there(
         assert f"the model 'puppets/{method}' is not there" in lines[0]
 
 
+def test_a_picture_that_nothing_can_cut_out_is_refused_before_the_model_is_loaded(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_model(tmp_path / "saber", "saber")
+    capsys.readouterr()
+    monkeypatch.setattr("anyref.pipeline.AnyRefPipeline.from_pretrained", None)
+    assert main(changed("--model", str(folder))) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "the subject of reference 'dog' is not cut out" in lines[0]
+    assert "BiRefNet" in lines[0]
+
+
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")
 def test_offload_needs_an_accelerator(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(changed("--offload", "model"), model) == 2

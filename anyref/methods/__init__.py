@@ -39,6 +39,10 @@ class Method(Protocol):
     def defaults(self) -> SamplingDefaults:
         """How it is sampled unless the caller says otherwise."""
 
+    @property
+    def cuts_out(self) -> bool:
+        """Whether references enter without their background: each needs a mask, transparency, or a matter."""
+
     def official(self) -> "Method":
         """The same method with the settings and defaults of its public release."""
 

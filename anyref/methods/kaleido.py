@@ -204,6 +204,7 @@ class KaleidoMethod:
     defaults: SamplingDefaults = _RELEASE
 
     name: ClassVar[str] = "kaleido"
+    cuts_out: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         known = (*PLACEMENTS, "channel-concat")

@@ -170,6 +170,7 @@ class MagrefMethod:
 
     name: ClassVar[str] = "magref"
     in_channels: ClassVar[int] = 36
+    cuts_out: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.anchor_strength <= 100:

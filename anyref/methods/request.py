@@ -14,6 +14,7 @@ from torch import Tensor
 from anyref.conditioning import Conditioning
 from anyref.encoders import find_phrase
 from anyref.latents import TextContext, VideoShape
+from anyref.matting import matte
 from anyref.methods import Method, configured, make_method
 from anyref.references import Reference, Source, load_references
 from anyref.sampling import SamplingDefaults, check_sigmas, sigma_grid
@@ -168,6 +169,14 @@ def read_request(
         if positive is not None:
             check_phrases(references, positive[row])
     return request
+
+
+def check_cut_out(request: Request, has_matter: bool) -> None:
+    """Raise ValueError for a reference that the method wants without its background, where nothing can cut it out."""
+    if request.method.cuts_out and not has_matter:
+        for references in request.references:
+            for reference in references:
+                matte(reference)
 
 
 def check_phrases(references: Sequence[Reference], prompt: str) -> None:

@@ -120,6 +120,7 @@ class SaberMethod:
 
     name: ClassVar[str] = "saber"
     in_channels: ClassVar[int] = 36
+    cuts_out: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shapes", tuple(self.shapes))  # JSON knows lists only

@@ -28,6 +28,7 @@ class TextToVideo:
 
     name: ClassVar[str] = "t2v"
     in_channels: ClassVar[int] = 16
+    cuts_out: ClassVar[bool] = False
 
     def official(self) -> Self:
         """Itself."""
