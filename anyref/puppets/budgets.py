@@ -39,11 +39,11 @@ class Budget:
 
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
 _CPU_METHOD = Part(
-    1500,
+    950,
     clips=1536,
     short_clips=4608,
     short_frames=2,
-    phases=(Phase(0.7, 2, 64), Phase(0.87, 4, 36)),
+    phases=(Phase(0.78, 2, 64),),
 )
 _CUDA_METHOD = Part(
     30000,
