@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import tyro
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from anyref.methods import Method
     from anyref.methods.catalogue import MethodCard
     from anyref.pipeline import AnyRefPipeline
+
+MeasuredPart = Literal["retrieval", "swapped", "pairs", "anchors", "trios", "views", "loss"]
+"""Parts of a measurement, as in puppets/measure.py, which would bring torch into the start of the command."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +104,21 @@ class PuppetsTrainCommand:
 
 @dataclass(frozen=True)
 class PuppetsMeasureCommand:
-    """Measure a model on identities it never saw: who resembles their reference, and who was mixed up with whom."""
+    """Measure models on identities they never saw, on the same clips: who resembles their reference, and who was mixed up with whom.
 
-    model: str = "puppets/magref"
-    """Embedded name, folder or hub id."""
+    An interrupted measurement goes on; of several models, each is compared with the first.
+    """
+
+    model: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("STR", "puppets/magref")] = ()
+    """Embedded name, folder or hub id. Repeat it for each model."""
     output: Path = Path("outputs/measure.json")
-    """The report."""
+    """The report; its tables stand beside it (.md), and so do finished parts (a folder)."""
     num_clips: int = 200
-    """How many test clips."""
+    """How many test clips of one subject; half as many of two, a third of three."""
+    parts: tuple[MeasuredPart, ...] = get_args(MeasuredPart)
+    """Which parts: own references, another's, two subjects, subject disentanglement off, three subjects, many views, loss."""
     card: bool = False
-    """Write the scores into the model's folder and its card, too."""
+    """Write the scores into each model's folder and its card, too."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto takes the accelerator if there is one."""
 
@@ -240,38 +248,58 @@ def puppets_train(command: PuppetsTrainCommand) -> None:
 
 
 def puppets_measure(command: PuppetsMeasureCommand) -> None:
-    """Measure a model on held-out identities."""
-    from anyref.methods.folder import resolve_model
-    from anyref.pipeline import AnyRefPipeline
-    from anyref.puppets import cards, identity
-    from anyref.puppets.measure import measure
-    from anyref.puppets.models import WEIGHTS
+    """Measure models on held-out identities."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from anyref.puppets import cards
+    from anyref.puppets.comparison import Plan, as_record, compare, find_judge, find_model
+    from anyref.puppets.judging import Rate
+
+    models = {name: find_model(name) for name in _measured(command)}
+    plan = Plan(
+        judge=find_judge(next(iter(models.values()))),
+        count=command.num_clips,
+        kept=command.output.with_name(f"{command.output.stem}-parts"),
+        parts=command.parts,
+        device=find_place(command.device, "float32").device,
+    )
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False) as bar:
+        task = bar.add_task("measuring")
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        def tell(name: str, measure: str, value: Rate) -> None:
+            console.print(f"{name}, {measure}: {value}")
+
+        found = compare(models, plan, show, tell)
+    write_json(command.output, {**found.record(), **record(command)})
+    tables = command.output.with_suffix(".md")
+    tables.write_text(found.markdown(), encoding="utf-8")
+    for name, folder in models.items() if command.card else ():
+        scores = {"results": as_record(found.models[name]), "real": as_record(found.real)}
+        write_json(folder.path / cards.SCORES, scores)
+        cards.write(folder.path.parent)
+    print(f"report: {command.output}; tables: {tables}")
+
+
+def _measured(command: PuppetsMeasureCommand) -> tuple[str, ...]:
+    """The models' names, everything about the command checked that needs no model."""
+    names = command.model or ("puppets/magref",)
     if command.num_clips < 2:
         raise ValueError(
             f"num_clips is {command.num_clips}; it must be at least 2, so that references can be swapped"
         )
-    check_writable(command.output)
-    place = find_place(command.device, "float32")
-    folder = Path(resolve_model(command.model))
-    beside = [folder.parent / "identity.safetensors", WEIGHTS / "identity.safetensors"]
-    judge = next((path for path in beside if path.is_file()), None)
-    if judge is None:
-        raise ValueError(f"the judge's weights {beside[0]} are not there; `anyref puppets train` makes them")
-    pipeline = AnyRefPipeline.from_pretrained(command.model).to(place.device)
-    pipeline.set_progress_bar_config(disable=True)
-    results = measure(
-        pipeline,
-        identity.load(judge),
-        command.num_clips,
-        lambda name, value: print(f"{name}: {value}", flush=True),
-    )
-    measured = {name: asdict(value) for name, value in results.items()}
-    write_json(command.output, {"results": measured, **record(command)})
-    if command.card:
-        write_json(folder / cards.SCORES, {"results": measured})
-        cards.write(folder.parent)
-    print(f"report: {command.output}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a model is named twice ({', '.join(names)}); name each once")
+    if command.output.suffix != ".json":
+        raise ValueError(f"the output {command.output} is not a .json file; its tables go beside it, as .md")
+    for path in (command.output, command.output.with_suffix(".md")):
+        check_writable(path)
+    return names
 
 
 def methods(command: MethodsCommand) -> None:

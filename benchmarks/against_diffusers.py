@@ -27,7 +27,7 @@ from transformers import CLIPImageProcessor
 
 from anyref import AnyRefPipeline
 from anyref.methods.magref import compose
-from anyref.puppets.measure import reference_of, single_clips
+from anyref.puppets.held_out import reference_of, single_clips
 from anyref.worlds import PuppetWorld
 
 Call = Callable[[], Any]

@@ -6,10 +6,12 @@ from typing import Any
 
 SCORES = "measure.json"
 _ABOUT = {
-    "shared": "Autoencoder, text encoder with its tokenizer, and image encoder, shared by all embedded models.",
+    "shared": "Autoencoder, text encoder with its tokenizer, image encoder, and what cuts subjects out, shared by all embedded models.",
     "t2v": "Text-to-video backbone. It takes no references; the others are fine-tuned from it.",
     "i2v": "Image-to-video backbone, fine-tuned from the text-to-video one.",
     "magref": "MAGREF (arXiv 2505.23742), fine-tuned from the image-to-video backbone on cross-pairs with shuffled slots.",
+    "kaleido": "Kaleido (arXiv 2510.18573), fine-tuned from the text-to-video backbone: clean reference tokens at positions of their own.",
+    "saber": "Saber (arXiv 2512.06905), fine-tuned from the text-to-video backbone with wider patches, on masked frames of clips alone.",
 }
 
 
@@ -51,19 +53,36 @@ def _card(name: str, about: str, folder: Path) -> str:
             )
     scores_path = folder / SCORES
     if scores_path.is_file():
-        results = json.loads(scores_path.read_text(encoding="utf-8"))["results"]
-        lines += [
-            "",
-            "## Scores on test identities",
-            "",
-            "| measure | value | 95 % interval | trials |",
-            "|---|---|---|---|",
-        ]
-        lines += [
-            f"| {key} | {one['value']:.3f} | {one['low']:.3f} to {one['high']:.3f} | {one['trials']} |"
-            for key, one in results.items()
-        ]
+        lines += _scores(json.loads(scores_path.read_text(encoding="utf-8")))
     return "\n".join([*lines, ""])
+
+
+def _scores(record: dict[str, Any]) -> list[str]:
+    real = record.get("real", {})
+    rows = [
+        (
+            name,
+            _interval(one),
+            str(one["trials"]),
+            "" if one.get("chance") is None else f"{one['chance']:.3f}",
+            _interval(real[name]) if name in real else "",
+        )
+        for name, one in record["results"].items()
+    ]
+    return [
+        "",
+        "## Scores on test identities",
+        "",
+        "With 95 % bootstrap intervals over clips; `anyref puppets measure` says what each one means.",
+        "",
+        "| measure | value | clips | chance | real clips |",
+        "|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _interval(one: dict[str, Any]) -> str:
+    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
 
 
 def _short(value: Any) -> str:
