@@ -177,7 +177,7 @@ def compare(
     show("real clips", 0, 1)
     real = kept.take("real", lambda: measure_real(unseen_world(shape), judge, plan.count))
     show("real clips", 1, 1)
-    measured = {}
+    measured: dict[str, Results] = {}
     for name, folder in models.items():
         kept = Kept(plan.kept, {**judged_by, **decided_by(folder)})
         load = cache(partial(_load, name, folder, judge, plan, show))
