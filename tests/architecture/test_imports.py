@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "conditioning": LEAVES,
     "sampling": LEAVES,
     "transformer": LEAVES | {"attention"},
+    "costs": LEAVES,
     "masks": set(),
     "matting": LEAVES | {"references"},
     "methods": LEAVES | {"references", "encoders", "conditioning", "sampling", "masks", "matting"},
