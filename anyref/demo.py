@@ -14,7 +14,7 @@ class DemoConfig:
 
     output: Path = Path("outputs/demo")
     """Folder for the reference images, the video and its contact sheet."""
-    index: int = 38
+    index: int = 21
     """Which scene of the world's test split: its identities and photographs are in no training data."""
     seed: int = 0
     """Seed of the video's noise."""
