@@ -1,6 +1,6 @@
 """The embedded models: Wan's architecture at toy size, trained on the puppet world from nothing."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 Stage = Literal[
     "autoencoder",
@@ -13,14 +13,4 @@ Stage = Literal[
     "saber",
     "identity",
 ]
-STAGES: tuple[Stage, ...] = (
-    "autoencoder",
-    "image-encoder",
-    "text-to-video",
-    "image-to-video",
-    "magref",
-    "kaleido",
-    "segmenter",
-    "saber",
-    "identity",
-)
+STAGES: tuple[Stage, ...] = get_args(Stage)

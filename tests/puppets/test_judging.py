@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from mean_colour import MeanColour
+from PIL import Image
 
 from anyref.puppets import held_out, identity, judging
 from anyref.worlds import PuppetWorld
