@@ -306,9 +306,10 @@ def peak(size: Size, variant: Variant, device: torch.device, references: int, sh
     """Bytes that a first and a later step need beside the weights."""
     case = make_case(size, variant, references, share).to(device, keep=variant.keep)
     model = build(case.config, size.dtype, device)
-    if device.type == "cuda":
-        step(model, case.to(device, keep=variant.keep))  # what libraries allocate once is not the step's
-    with Growth(device) as growth:
+    small = make_case(size._replace(shape=VideoShape(1, 32, 32)), variant, min(references, 1), share)
+    growth = Growth(device)
+    step(model, small.to(device, keep=variant.keep))  # what is loaded and allocated once is not the step's
+    with growth:
         step(model, case)
         step(model, case)
     return growth.peak
