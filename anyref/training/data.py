@@ -237,7 +237,10 @@ def collate(
     examples: Sequence[Example], empty: Conditioning, kept: Sequence[bool], captions: Sequence[str]
 ) -> Batch:
     """Examples as a batch; where `kept` is False the references are replaced by `empty` (the method's conditioning without any)."""
-    parts = [example.conditioning if keep else empty for example, keep in zip(examples, kept, strict=True)]
+    parts = [
+        without_hidden(example.conditioning) if keep else empty
+        for example, keep in zip(examples, kept, strict=True)
+    ]
     return Batch(
         latents_BCTHW=torch.stack([example.latents_CTHW for example in examples]).float(),
         conditioning=_pad_tokens(_pad_anchors(concatenate(parts).to("cpu", torch.float32))),
@@ -263,7 +266,21 @@ def _pad_anchors(conditioning: Conditioning, references: int = 4, tokens: int = 
     )
 
 
-def _pad_tokens(conditioning: Conditioning, multiple: int = 96) -> Conditioning:
+def without_hidden(conditioning: Conditioning) -> Conditioning:
+    """The conditioning of one sample without the reference tokens that nobody attends to: the same to the video, and less to compute."""
+    tokens, positions, visible = conditioning.tokens_BLP, conditioning.positions_BL3, conditioning.visible_BL
+    if tokens is None or positions is None or visible is None:
+        return conditioning
+    assert len(tokens) == 1, "samples of a batch have different hidden tokens"
+    return replace(
+        conditioning,
+        tokens_BLP=tokens[:, visible[0]],
+        positions_BL3=positions[:, visible[0]],
+        visible_BL=None,
+    )
+
+
+def _pad_tokens(conditioning: Conditioning, multiple: int = 16) -> Conditioning:
     # The same for reference tokens: their number up to a multiple, the added ones hidden.
     tokens, positions = conditioning.tokens_BLP, conditioning.positions_BL3
     if tokens is None or positions is None or tokens.shape[1] % multiple == 0:
@@ -280,15 +297,19 @@ def _pad_tokens(conditioning: Conditioning, multiple: int = 96) -> Conditioning:
     )
 
 
-def draw_batch(
+def draw_batches(
     examples: Sequence[Example],
     empty: Conditioning,
     batch_size: int,
     text_dropout: float,
     reference_dropout: float,
     rng: np.random.Generator,
-) -> Batch:
-    """A batch drawn with replacement; captions and references are dropped independently with the given probabilities."""
+    num_groups: int = 1,
+) -> list[Batch]:
+    """`batch_size` samples drawn with replacement; captions and references are dropped independently with the given probabilities.
+
+    Samples with reference tokens come in up to `num_groups` batches, those with about as many tokens in one, so that little is padding.
+    """
     chosen = [examples[index] for index in rng.integers(len(examples), size=batch_size)]
     keep_text = rng.random(batch_size) >= text_dropout
     keep_references = rng.random(batch_size) >= reference_dropout
@@ -298,7 +319,25 @@ def draw_batch(
         example if keep else replace(example, conditioning=replace(example.conditioning, anchors=None))
         for example, keep in zip(chosen, keep_text, strict=True)
     ]
-    return collate(parts, empty, keep_references.tolist(), captions)
+    lengths = np.array([_num_tokens(part.conditioning) for part in parts]) * keep_references
+    groups = np.array_split(np.argsort(lengths, kind="stable"), num_groups) if lengths.any() else []
+    return [
+        collate(
+            [parts[row] for row in rows],
+            empty,
+            keep_references[rows].tolist(),
+            [captions[row] for row in rows],
+        )
+        for rows in groups or [np.arange(batch_size)]
+        if len(rows)
+    ]
+
+
+def _num_tokens(conditioning: Conditioning) -> int:
+    tokens, visible = conditioning.tokens_BLP, conditioning.visible_BL
+    if tokens is None:
+        return 0
+    return tokens.shape[1] if visible is None else int(visible.sum())
 
 
 def first_frames(batch: Batch, num_latent_frames: int) -> Batch:

@@ -17,13 +17,16 @@ from anyref.conditioning import Conditioning, assemble
 from anyref.encoders import Encoders
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method
-from anyref.training.data import Batch, Example, collate, draw_batch, first_frames, shortened
+from anyref.training.data import Batch, Example, collate, draw_batches, first_frames, shortened
 from anyref.training.flow import FlowConfig, add_noise, draw_sigmas, velocity_loss
 from anyref.training.loop import FitConfig, fit
 from anyref.transformer import AnyRefTransformer
 
 TEXT_TOKENS = 40
 """Text is padded to this many tokens in a batch (longer batches to their own length): a compiled transformer sees one size."""
+
+TOKEN_GROUPS = 4
+"""A step's samples are computed in this many parts where they have reference tokens, sorted by their number: a third less padding."""
 
 
 @dataclass(frozen=True)
@@ -120,19 +123,22 @@ def train(
         whole = Phase(1.0, shape.latent[0], config.batch_size)
         phase = next((phase for phase in config.phases if progress < phase.until), whole)
         examples = data.examples_of(phase.latent_frames)
-        batch = draw_batch(
+        batches = draw_batches(
             examples,
             shortened(empty, examples[0].latents_CTHW.shape[1]),
             phase.batch_size,
             config.text_dropout,
             config.reference_dropout,
             rng,
+            TOKEN_GROUPS,
         )
-        batch = first_frames(batch, phase.latent_frames)
-        sigma_B = draw_sigmas(config.flow, phase.batch_size, generator)
-        noise_BCTHW = torch.randn(batch.latents_BCTHW.shape, generator=generator)
-        loss_B = batch_loss(transformer, encoders, batch, sigma_B, noise_BCTHW, config)
-        return loss_B.mean(), {}
+        total = torch.zeros((), device=next(transformer.parameters()).device)
+        for part in batches:
+            batch = first_frames(part, phase.latent_frames)
+            sigma_B = draw_sigmas(config.flow, len(batch.captions), generator)
+            noise_BCTHW = torch.randn(batch.latents_BCTHW.shape, generator=generator)
+            total = total + batch_loss(transformer, encoders, batch, sigma_B, noise_BCTHW, config).sum()
+        return total / phase.batch_size, {}
 
     def validate(step: int) -> dict[str, float]:
         # Uncompiled: graphs without gradients would take longer to compile than these few passes take.

@@ -12,6 +12,7 @@ from conftest import make_image_encoder, make_text_encoder, make_tokenizer, make
 from anyref.conditioning import Conditioning
 from anyref.encoders import Encoders
 from anyref.latents import VideoShape
+from anyref.methods.kaleido import KaleidoMethod
 from anyref.methods.magref import MagrefMethod
 from anyref.training import data
 from anyref.training.loop import FitConfig
@@ -144,11 +145,51 @@ def test_draws_are_a_function_of_the_step(examples: list[data.Example]) -> None:
     empty = METHOD.condition([[]], None, SHAPE, make_encoders())
 
     def draw(seed: int) -> data.Batch:
-        return data.draw_batch(examples, empty, 4, 0.5, 0.5, np.random.default_rng(seed))
+        (batch,) = data.draw_batches(examples, empty, 4, 0.5, 0.5, np.random.default_rng(seed))
+        return batch
 
     assert draw(1).captions == draw(1).captions
     assert torch.equal(draw(1).latents_BCTHW, draw(1).latents_BCTHW)
     assert any(draw(1).captions != draw(seed).captions for seed in range(2, 6))
+
+
+def test_samples_with_about_as_many_tokens_are_computed_together() -> None:
+    """Kaleido's references are hidden tokens where they are fewer; the same samples, and the same losses, in any number of parts."""
+    method, encoders, transformer = KaleidoMethod(fit="own"), make_encoders(), make_transformer(16)
+    world, shape = PuppetWorld("train", seed=0, num_frames=5), VideoShape(5, 64, 96)
+    samples = [world.clip(index) for index in range(4)]
+    rngs = [np.random.default_rng(index) for index in range(4)]
+    pool = data.encode_samples(samples, method, encoders, shape, rngs)
+    tokens = pool[0].conditioning.tokens_BLP
+    assert tokens is not None
+    visible = torch.arange(tokens.shape[1])[None] % 3 > 0
+    pool[0] = replace(pool[0], conditioning=replace(pool[0].conditioning, visible_BL=visible))
+    empty = method.condition([[]], None, shape, encoders)
+    settings = TrainConfig(fit=FitConfig(Path("unused"), 1), precision="float32")
+
+    def losses_of(num_groups: int) -> tuple[dict[str, float], list[int]]:
+        rng = np.random.default_rng(3)
+        batches = data.draw_batches(pool, empty, 12, 0.0, 0.2, rng, num_groups)
+        found, lengths = {}, []
+        for batch in batches:
+            noise = torch.ones(batch.latents_BCTHW.shape)
+            with torch.no_grad():
+                values = batch_loss(
+                    transformer, encoders, batch, torch.full((len(batch.captions),), 0.5), noise, settings
+                )
+            tokens = batch.conditioning.tokens_BLP
+            lengths.append(0 if tokens is None else tokens.shape[1])
+            for row, value in enumerate(values.tolist()):
+                found[f"{batch.captions[row]} {value:.4f}"] = value
+        return found, lengths
+
+    whole, one = losses_of(1)
+    parts, lengths = losses_of(3)
+    assert len(one) == 1
+    assert len(lengths) == 3
+    assert lengths == sorted(lengths)
+    assert lengths[0] < lengths[-1] == one[0]
+    assert sorted(whole) == sorted(parts)
 
 
 def test_foreground_cells_follow_the_masks() -> None:
