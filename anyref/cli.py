@@ -31,6 +31,7 @@ from anyref.commands import (
 from anyref.demo import DemoConfig
 from anyref.doctor import DoctorConfig
 from anyref.jobs import GenerateConfig
+from anyref.puppets.ablate_command import AblateCommand
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -54,6 +55,7 @@ COMMANDS = (
     Command("puppets masks", PuppetsMasksCommand, "anyref.commands:puppets_masks"),
     Command("puppets train", PuppetsTrainCommand, "anyref.commands:puppets_train"),
     Command("puppets measure", PuppetsMeasureCommand, "anyref.commands:puppets_measure"),
+    Command("ablate", AblateCommand, "anyref.puppets.ablate_command:ablate"),
     Command("convert", ConvertCommand, "anyref.commands:convert"),
     Command("doctor", DoctorConfig, "anyref.doctor:doctor"),
     Command("demo", DemoConfig, "anyref.demo:demo"),

@@ -14,9 +14,7 @@ from anyref.provenance import record
 from anyref.puppets import STAGES, Stage
 
 if TYPE_CHECKING:
-    from anyref.methods import Method
     from anyref.methods.catalogue import MethodCard
-    from anyref.pipeline import AnyRefPipeline
 
 MeasuredPart = Literal["retrieval", "swapped", "pairs", "anchors", "trios", "views", "loss"]
 """Parts of a measurement, as in puppets/measure.py, which would bring torch into the start of the command."""
@@ -155,6 +153,7 @@ class ConvertCommand:
 
 def train(command: TrainCommand) -> None:
     """Run a training recipe."""
+    from anyref.backbone import load_backbone
     from anyref.training.recipes import RECIPES
     from anyref.training.run import run
 
@@ -179,27 +178,9 @@ def train(command: TrainCommand) -> None:
     recipe = replace(
         recipe, train=settings, clips=command.clips or recipe.clips, base=command.base or recipe.base
     )
-    load = partial(_load, recipe.base, recipe.method)
+    load = partial(load_backbone, recipe.base, recipe.method)
     model = run(recipe, load().to(device), load, command.workers)
     print(f"model: {model or 'not finished, the same command goes on'}; contact sheets: {output / 'samples'}")
-
-
-def _load(name: str, method: "Method") -> "AnyRefPipeline":
-    """A pipeline of this method from a base that may lack some of its input channels. In processes of their own, too, which encode."""
-    import torch
-
-    from anyref.checkpoints.widening import widen_input
-    from anyref.methods.folder import read_folder, resolve_model
-    from anyref.pipeline import AnyRefPipeline
-    from anyref.transformer import AnyRefTransformer
-
-    path = Path(resolve_model(name))
-    if path.is_dir():
-        found = read_folder(path, method.name).load("transformer", AnyRefTransformer, torch.float32)
-    else:
-        found = AnyRefTransformer.from_pretrained(name, subfolder="transformer", dtype=torch.float32)
-    widen_input(found, method.in_channels)
-    return AnyRefPipeline.from_pretrained(name, method=method, transformer=found)
 
 
 def puppets_preview(command: PuppetsPreviewCommand) -> None:

@@ -29,10 +29,16 @@ from anyref.worlds.identities import Split
 NUM_SHEET_SAMPLES = 4
 
 
-def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers: int = 1) -> Path | None:
+def run(
+    recipe: TrainingRecipe,
+    pipeline: Any,
+    load: Callable[[], Any],
+    workers: int = 1,
+    cache: Path | None = None,
+) -> Path | None:
     """Train and return the finished model's folder, None where the run was stopped before its end.
 
-    `load()` gives a fresh pipeline to each process that encodes."""
+    `load()` gives a fresh pipeline to each process that encodes. Encoded samples lie in `cache`, or in the run's folder."""
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
     shape = recipe.method.sampled_shape(
@@ -42,7 +48,7 @@ def run(recipe: TrainingRecipe, pipeline: Any, load: Callable[[], Any], workers:
     encoded = {}
     counts: tuple[tuple[Split, int], ...] = (("train", recipe.clips), ("validation", min(64, recipe.clips)))
     for split, count in counts:
-        folder = output / "cache" / split
+        folder = (cache or output / "cache") / split
         encoded_with = {"method": record_of(recipe.method), "base": recipe.base}
         write_manifest(folder, {**encoded_with, "shape": asdict(shape), "count": count})
         world = partial(PuppetWorld, split, recipe.world_seed, *size)

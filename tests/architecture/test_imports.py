@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "guidance": LEAVES | PARTS | {"methods"},
     "pipeline": LEAVES | PARTS | {"guidance", "methods", "media", "matting"},
     "checkpoints": LEAVES | {"transformer"},
+    "backbone": {"checkpoints", "methods", "pipeline", "transformer"},
     "convert": LEAVES | {"checkpoints", "transformer", "methods", "provenance"},
     "worlds": LEAVES | {"references", "media"},
     # Not the pipeline: what needs one (contact sheets on the way) gets it passed in.

@@ -1,0 +1,125 @@
+"""Ablation tables: what is refused before anything runs, intervals with a known answer, and one table rehearsed from end to end."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anyref.puppets import ablation
+from anyref.puppets.ablation import Ablation
+from anyref.puppets.ablation_report import PUBLISHED, markdown, plot, published, report
+from anyref.puppets.judging import Outcomes
+from anyref.puppets.models import WEIGHTS
+from anyref.training.recipes import ABLATIONS
+
+
+def shares(values: list[float]) -> dict[str, Outcomes]:
+    return {"retrieval": Outcomes(tuple(values), 0.125), "loss": Outcomes((1.0,))}
+
+
+@pytest.mark.parametrize("table", ABLATIONS)
+def test_every_published_row_is_a_row_of_ours(table: str) -> None:
+    one = PUBLISHED[table]
+    assert one.full in ABLATIONS[table]
+    assert set(one.rows) <= set(ABLATIONS[table])
+    assert set(published(table)) == set(one.rows)
+
+
+def test_published_numbers_are_the_papers() -> None:
+    assert published("kaleido-4")["40-percent"] == published("kaleido-3")["cross-pairs"]
+    assert published("magref-4")["full"]["total"] == pytest.approx(0.627)
+    assert published("saber")["fixed-ratio"]["total"] == pytest.approx(0.5173)
+
+
+def test_differences_are_of_the_same_clips_and_seeds() -> None:
+    """Rows that differ by 0.25 on every clip differ by exactly that, however much clips and seeds vary."""
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 3, size=(3, 20)) / 4
+    found = {
+        "no-cross-pairs": [shares(list(row)) for row in base],
+        "cross-pairs": [shares(list(row + 0.25)) for row in base],
+    }
+    one = report("kaleido-3", found)
+    difference = one.cells["no-cross-pairs"]["retrieval"].minus_full
+    assert difference is not None
+    assert (difference.value, difference.low, difference.high) == pytest.approx((-0.25, -0.25, -0.25))
+    own = one.cells["cross-pairs"]["retrieval"]
+    assert own.minus_full is None
+    assert own.value.low < own.value.value < own.value.high
+    assert list(one.chance) == ["retrieval"], "a loss is no share"
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    agreeing = {"cross-pairs": [shares([0.5] * 40) for _ in range(3)]}
+    differing = {"cross-pairs": [shares([value] * 40) for value in (0.2, 0.5, 0.8)]}
+    narrow = report("kaleido-3", agreeing).cells["cross-pairs"]["retrieval"].value
+    wide = report("kaleido-3", differing).cells["cross-pairs"]["retrieval"].value
+    assert narrow.high - narrow.low == 0
+    assert wide.high - wide.low > 0.3
+
+
+def test_the_table_shows_both_and_says_what_one_seed_cannot() -> None:
+    found = {"no-cross-pairs": [shares([0.0, 1.0])], "cross-pairs": [shares([1.0, 1.0])]}
+    one = report("kaleido-3", found)
+    text = markdown(one)
+    assert "0.500" in text
+    assert "0.670" in text
+    assert "one seed" in text
+    assert plot(one)[:4] == b"\x89PNG"
+
+
+def test_what_cannot_be_run_is_said_first(tmp_path: Path) -> None:
+    asked = Ablation("magref-4", tmp_path, "rehearsal", backbones=tmp_path)
+    for changed, words in (
+        (replace(asked, table="magref-9"), "unknown; choose one of magref-3"),
+        (replace(asked, rows=("half",)), "no row 'half'"),
+        (replace(asked, seeds=0), "at least 1"),
+        (asked, "backbone .* is not there"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ablation.run(changed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_of_a_table_differ_only_in_their_method_and_base(tmp_path: Path) -> None:
+    for table, rows in ABLATIONS.items():
+        asked = Ablation(table, tmp_path)
+        alike = [
+            replace(
+                one := ablation.configured(asked, row, recipe, 1),
+                method=None,  # type: ignore[arg-type]
+                base="",
+                train=replace(one.train, fit=replace(one.train.fit, output=Path())),
+            )
+            for row, recipe in rows.items()
+        ]
+        assert all(one == alike[0] for one in alike)
+        assert alike[0].train.fit.seed == 1
+
+
+@pytest.mark.slow
+def test_a_table_runs_and_goes_on(tmp_path: Path) -> None:
+    """Two rows, two steps each, from the embedded MAGREF in place of the backbone it came from; what is finished is not done again."""
+    for part, name in (("shared", "shared"), ("magref", "i2v")):
+        shutil.copytree(WEIGHTS / part, tmp_path / "weights" / name)
+    asked = Ablation(
+        "magref-4",
+        tmp_path / "out",
+        "rehearsal",
+        seeds=1,
+        rows=("full", "no-disentanglement"),
+        backbones=tmp_path / "weights",
+        parts=("retrieval",),
+    )
+    first = ablation.run(asked)
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
+    shutil.rmtree(tmp_path / "out" / "full" / "seed-0")
+    assert ablation.run(asked) == first
+    for path, time in made.items():
+        assert (path.stat().st_mtime_ns == time) == ("full" not in path.parts)
+    assert set(report("magref-4", first).cells) == {"full", "no-disentanglement"}
+    recipe = json.loads((tmp_path / "out" / "no-disentanglement" / "seed-0" / "asked.json").read_text())
+    assert recipe["recipe"]["train"]["fit"]["num_steps"] == 2
