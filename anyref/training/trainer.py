@@ -115,6 +115,8 @@ def train(
         transformer.enable_gradient_checkpointing()
     if config.compile:
         transformer.compile_repeated_blocks()
+        # Sizes of batches, phases and reference tokens: past torch's limit of 8 the blocks would run uncompiled.
+        torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     empty = method.condition([[]], None, shape, encoders).to("cpu", torch.float32)
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
