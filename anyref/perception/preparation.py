@@ -1,0 +1,119 @@
+"""How a picture becomes the tensor of an image encoder, resized, cropped, normalised: in two ways that differ in the third digit of a score.
+
+transformers' processors resize with PIL, which smooths when it shrinks; VBench resizes tensors without smoothing. Published numbers come
+from one or the other, so both are here, and neither depends on torchvision being there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from anyref.files import sha256
+from anyref.perception import ModelCard, Picture
+from anyref.perception.models import Entry
+
+
+class Colours(NamedTuple):
+    """Mean and standard deviation of the channels R, G, B, of values in [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+CLIP = Colours((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+IMAGENET = Colours((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def check(pictures: Sequence[Picture]) -> None:
+    """Raise ValueError unless each is uint8 RGB [Y, X, 3] with at least one pixel."""
+    for number, picture in enumerate(pictures):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise ValueError(
+                f"picture {number} is {picture.dtype} of shape {picture.shape}; give uint8 RGB of shape [Y, X, 3]"
+            )
+
+
+def to_tensor(picture_YX3: Picture) -> Tensor:
+    """float32 [1, 3, Y, X], still 0 to 255."""
+    return torch.from_numpy(np.ascontiguousarray(picture_YX3)).permute(2, 0, 1)[None].float()
+
+
+def normalise(pixels_B3YX: Tensor, colours: Colours) -> Tensor:
+    """0 to 255 into units of standard deviation."""
+    mean = torch.tensor(colours.mean).view(1, 3, 1, 1)
+    std = torch.tensor(colours.std).view(1, 3, 1, 1)
+    return (pixels_B3YX / 255 - mean) / std
+
+
+def shorter_side(
+    picture_YX3: Picture, size: int, mode: Literal["bilinear", "bicubic"], *, smooth: bool
+) -> Tensor:
+    """Resize so that the shorter side is `size`: float32 [1, 3, Y, X], whole numbers from 0 to 255.
+
+    torchvision's `Resize` on a uint8 tensor, which VBench uses with `antialias=False`: the longer side is truncated, the result rounded.
+    """
+    height, width = picture_YX3.shape[:2]
+    long = int(size * max(height, width) / min(height, width))
+    target = (size, long) if height <= width else (long, size)
+    resized = functional.interpolate(
+        to_tensor(picture_YX3), target, mode=mode, align_corners=False, antialias=smooth
+    )
+    return resized.round().clamp(0, 255)
+
+
+def centre(pixels_B3YX: Tensor, size: int) -> Tensor:
+    """The square of `size` in the middle, with torchvision's rounding."""
+    top = round((pixels_B3YX.shape[2] - size) / 2)
+    left = round((pixels_B3YX.shape[3] - size) / 2)
+    return pixels_B3YX[:, :, top : top + size, left : left + size]
+
+
+def vbench_square(picture_YX3: Picture, size: int) -> Tensor:
+    """VBench's `clip_transform`: bicubic without smoothing, centre crop, CLIP's colours. float32 [1, 3, size, size]."""
+    return normalise(centre(shorter_side(picture_YX3, size, "bicubic", smooth=False), size), CLIP)
+
+
+def square(picture_YX3: Picture, size: int, colours: Colours) -> Tensor:
+    """Squeezed into a square, bilinear and smoothed, as SAM2 sees pictures. float32 [1, 3, size, size]."""
+    resized = functional.interpolate(
+        to_tensor(picture_YX3), (size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+    return normalise(resized, colours)
+
+
+def unit(vectors_BD: Tensor) -> NDArray[np.float32]:
+    """Rows of length 1 as float32 on the CPU."""
+    vectors: NDArray[np.float32] = functional.normalize(vectors_BD.detach().float(), dim=-1).cpu().numpy()
+    return vectors
+
+
+def pil(pictures: Sequence[Picture]) -> list[Image.Image]:
+    """The same pictures for the processors of transformers, after `check`."""
+    check(pictures)
+    return [Image.fromarray(picture) for picture in pictures]
+
+
+def card(entry: Entry, model: object = None) -> ModelCard:
+    """Which model answers: the row of the table, with the commit that was really loaded where the model knows it, else the files' hash."""
+    config = getattr(model, "config", None)
+    revision = getattr(config, "_commit_hash", None) or entry.revision or content_hash(entry.source)
+    return ModelCard(entry.name, entry.source, revision, entry.licence, entry.commercial)
+
+
+def content_hash(place: str) -> str:
+    """ "sha256:..." of a file or of a folder with all that is in it; "" for what is neither, such as an address."""
+    if not place or not Path(place).exists():
+        return ""
+    return f"sha256:{sha256(Path(place))}"
+
+
+def hub_revision(entry: Entry) -> str | None:
+    """The revision to ask the hub for; None for a folder of the user's own."""
+    return entry.revision or None
