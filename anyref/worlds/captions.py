@@ -75,6 +75,8 @@ _TEMPLATES = (
     "{finite} {place}. it is {noon}.",
 )
 _NOUNS: dict[str, tuple[str, ...]] = {STICKER: ("sticker", "picture")}
+VERBS, PLACES, TIMES, SIDES, NOUNS, DIRECTED = _VERBS, _SETTINGS, _TIMES, _SIDES, _NOUNS, _DIRECTED
+"""The grammar's tables, for whoever reads captions or writes them without a scene."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def draw_person(brush: Brush, look: Person, pose: Pose) -> None:
     canvas.scale(head_radius, head_radius)
     if pose.nod:
         canvas.rotate(14 * pose.nod)
+    brush.part("head")
     _head(brush, look, skin, pose.nod)
+    brush.part("")
     if look.hat_style != "none":
         brush.part("hat")
         _hat(brush, look.hat_style, COLOURS[look.hat])
