@@ -1,0 +1,122 @@
+"""Which model answers in which role of a metric, and keeping open only those that the metric at hand needs."""
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from anyref.evaluation.metrics import Metric
+from anyref.perception import Model, ModelCard
+from anyref.perception.catalogue import TASKS, Task, entry_for, missing, open_model
+
+PUBLISHED = "published"
+"""The backend of each metric's own defaults; any other backend is a name that answers every task."""
+_RECORDED = "recorded:"
+
+
+class Asked(NamedTuple):
+    """A model by task and name in the catalogue."""
+
+    task: Task
+    name: str
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Which models to ask. `backend`: "published", or a name for all tasks ("puppets", "recorded:DIR")."""
+
+    backend: str = PUBLISHED
+    by_task: Mapping[str, str] = field(default_factory=dict)
+    by_role: Mapping[str, str] = field(default_factory=dict)
+    """ "metric/role" -> name; goes before `by_task`."""
+
+    def asked(self, metric: Metric) -> dict[str, Asked]:
+        """Role -> model for a metric."""
+        chosen = {}
+        for role, task in metric.models.items():
+            assert task in TASKS, f"{metric.name} asks for the task {task!r}"
+            name = metric.defaults[role] if self.backend == PUBLISHED else self.backend
+            name = self.by_role.get(f"{metric.name}/{role}", self.by_task.get(task, name))
+            chosen[role] = Asked(task, name)
+        return chosen
+
+
+def read_wishes(backend: str, texts: Sequence[str]) -> Wishes:
+    """Wishes from a backend and texts such as "detector=grounding-dino-tiny" or "magref.subj_sim/encoder=dino-b16".
+
+    Raises ValueError for a text that is neither.
+    """
+    by_task: dict[str, str] = {}
+    by_role: dict[str, str] = {}
+    for text in texts:
+        what, equals, name = text.partition("=")
+        if not equals or not name or not ("/" in what or what in TASKS):
+            raise ValueError(
+                f"--use {text} is not understood; write TASK=NAME or METRIC/ROLE=NAME, where TASK is one of {', '.join(TASKS)}"
+            )
+        (by_role if "/" in what else by_task)[what] = name
+    return Wishes(backend, by_task, by_role)
+
+
+def is_local(asked: Asked) -> bool:
+    """Whether a model is a recording, embedded, or in a folder of the user's: then its card, with a hash, is had by opening it."""
+    if asked.name.startswith(_RECORDED):
+        return True
+    entry = entry_for(asked.task, asked.name)
+    return not entry.revision and "://" not in entry.source
+
+
+class Answerers:
+    """The catalogue, with the models that are open."""
+
+    def __init__(self, device: str = "cpu", commercial_only: bool = False) -> None:
+        self.device = device
+        self.commercial_only = commercial_only
+        self._open: dict[Asked, Model] = {}
+        self._cards: dict[Asked, ModelCard] = {}
+
+    def card(self, asked: Asked) -> ModelCard:
+        """Who would answer, without loading it where the catalogue knows its revision.
+
+        Raises ValueError where it cannot run here, or may not be used.
+        """
+        if asked not in self._cards:
+            if is_local(asked):
+                return self.model(asked).card
+            entry = entry_for(asked.task, asked.name)
+            if self.commercial_only and not entry.commercial:
+                raise ValueError(
+                    f"{entry.name} may not be used commercially ({entry.licence}); leave --commercial-only out, or name another with --use"
+                )
+            if reason := missing(entry):
+                raise ValueError(reason)
+            self._cards[asked] = ModelCard(
+                asked.name, entry.source, entry.revision, entry.licence, entry.commercial
+            )
+        return self._cards[asked]
+
+    def model(self, asked: Asked) -> Model:
+        """The model, open."""
+        if asked not in self._open:
+            model = open_model(asked.task, asked.name, self.device, self.commercial_only)
+            self._open[asked] = model
+            self._cards.setdefault(asked, model.card)
+        return self._open[asked]
+
+    def opened_card(self, asked: Asked) -> ModelCard | None:
+        """What the opened model says of itself: "main" in the catalogue is a commit here. None if it was not needed."""
+        model = self._open.get(asked)
+        return None if model is None else model.card
+
+    def keep(self, wanted: Sequence[Asked]) -> None:
+        """Let go of all other models, so that never more are in memory than one metric needs."""
+        gone = [asked for asked in self._open if asked not in wanted]
+        for asked in gone:
+            self._cards.setdefault(asked, self._open[asked].card)
+            del self._open[asked]
+        if gone:
+            gc.collect()
+            if self.device != "cpu":
+                import torch
+
+                torch.accelerator.empty_cache()
