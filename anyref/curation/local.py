@@ -1,0 +1,95 @@
+"""Run a stage on this machine: threads that each drive one worker, in a child process where there are several or limits are asked for."""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from anyref.curation.ledger import Writer, entry_of
+from anyref.curation.stage import Outcome, Record, Stage
+from anyref.curation.store import Store
+from anyref.curation.work import Child, Hands, Interrupted, open_hands
+
+Report = Callable[[Record, Outcome], None]
+"""Called for each record that is done, in no particular order, from any thread, one at a time."""
+
+
+@dataclass(frozen=True)
+class Local:
+    """The engine for one machine."""
+
+    num_workers: int = 1
+
+    def run(self, stage: Stage, records: Sequence[Record], store: Store, report: Report) -> None:
+        """Work on all records, committing to the ledger; raises what `report` raises, and KeyboardInterrupt, with all work committed."""
+        todo: queue.SimpleQueue[Record] = queue.SimpleQueue()
+        for record in records:
+            todo.put(record)
+        count = max(1, min(self.num_workers, len(records)))
+        if count == 1 and not stage.resources.isolated:
+            _drive(stage, open_hands(stage), todo, store, report, threading.Event())
+            return
+        self._in_threads(count, stage, todo, store, report)
+
+    def _in_threads(
+        self,
+        count: int,
+        stage: Stage,
+        todo: "queue.SimpleQueue[Record]",
+        store: Store,
+        report: Report,
+    ) -> None:
+        stop, lock, errors = threading.Event(), threading.Lock(), list[BaseException]()
+        hands = [Child(stage) for _ in range(count)]
+
+        def tell(record: Record, outcome: Outcome) -> None:
+            with lock:
+                report(record, outcome)
+
+        def drive(mine: Child) -> None:
+            try:
+                _drive(stage, mine, todo, store, tell, stop)
+            except BaseException as error:  # raised again in the main thread
+                errors.append(error)
+                stop.set()
+
+        threads = [threading.Thread(target=drive, args=(mine,)) for mine in hands]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)  # in short waits, so that Ctrl-C is heard
+        finally:
+            stop.set()
+            for mine in hands:
+                mine.close()
+            for thread in threads:
+                thread.join()
+        if errors:
+            raise errors[0]
+
+
+def _drive(
+    stage: Stage,
+    hands: Hands,
+    todo: "queue.SimpleQueue[Record]",
+    store: Store,
+    report: Report,
+    stop: threading.Event,
+) -> None:
+    writer = Writer(store, stage.name)
+    try:
+        while not stop.is_set():
+            try:
+                record = todo.get_nowait()
+            except queue.Empty:
+                return
+            outcome = hands.work(record, store)
+            writer.add(entry_of(stage, record, outcome))
+            report(record, outcome)
+    except Interrupted:
+        return
+    finally:
+        writer.commit()
+        hands.close()

@@ -1,0 +1,217 @@
+"""Take films through stages: what is in the ledger is not done again, the rest is done by an engine, and every loss is counted with its reason.
+
+Equal input, stages and settings give an equal output folder, whatever the engine, the number of workers, and the number of times it was
+killed on the way.
+"""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from anyref.curation import ledger
+from anyref.curation.local import Local, Report
+from anyref.curation.stage import Gathering, Outcome, Record, Stage, canonical
+from anyref.curation.store import Store
+
+_TRIAL = 20
+"""After so many records, a stage that fails on more than half of them is taken to be broken."""
+
+
+class Engine(Protocol):
+    """`Local` or `Ray`."""
+
+    def run(self, stage: Stage, records: Sequence[Record], store: Store, report: Report) -> None:
+        """Work on all records, committing to the ledger, and report each."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One stage's line of the funnel."""
+
+    stage: str
+    entered: int
+    left: int
+    """Records that go on; more than entered where the stage fans out."""
+    dropped: int
+    failed: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Curated:
+    """What a run leaves."""
+
+    records: tuple[Record, ...]
+    """Those that came through every stage, sorted by id."""
+    funnel: tuple[Passage, ...]
+    losses: tuple[dict[str, str], ...]
+    """stage, record, status and reason of everything that did not."""
+
+
+def curate(
+    stages: Sequence[Stage | Gathering],
+    store: Store,
+    engine: Engine | None = None,
+    *,
+    records: Sequence[Record] | None = None,
+    progress: bool = False,
+) -> Curated:
+    """Run stages in order over the films of `store` (or over these records) and write `funnel.json` and `losses.jsonl`.
+
+    Raises ValueError where there are no films, where another run writes to the same folder, and where a stage fails on most of its
+    records; what was done until then is kept.
+    """
+    if records is None:
+        from anyref.curation.stages.probe import film_records
+
+        records = film_records(store)
+    engine = Local() if engine is None else engine
+    funnel: list[Passage] = []
+    losses: list[dict[str, str]] = []
+    with _alone(store):
+        for stage in stages:
+            done = _pass(stage, records, store, engine, progress)
+            counts = Counter(outcome.status for _, outcome in done)
+            made = [record for _, outcome in done for record in outcome.records]
+            assert len({record.id for record in made}) == len(made), f"{stage.name} gives one id twice"
+            losses += [
+                {"stage": stage.name, "record": r.id, "status": o.status, "reason": o.reason}
+                for r, o in done
+                if o.status != "ok"
+            ]
+            funnel.append(
+                Passage(
+                    stage.name,
+                    len(records),
+                    len(made),
+                    counts["dropped"],
+                    counts["failed"],
+                    counts["quarantined"],
+                )
+            )
+            records = sorted(made, key=lambda record: record.id)
+        store.write("funnel.json", (canonical([vars(passage) for passage in funnel]) + "\n").encode())
+        store.write("losses.jsonl", "".join(canonical(loss) + "\n" for loss in losses).encode())
+    return Curated(tuple(records), tuple(funnel), tuple(losses))
+
+
+def replay(
+    stages: Sequence[Stage | Gathering], store: Store, records: Sequence[Record] | None = None
+) -> Curated:
+    """What `curate` gave, from the ledger alone: nothing is computed or written. Records without an entry are left out."""
+    if records is None:
+        from anyref.curation.stages.probe import film_records
+
+        records = film_records(store)
+    losses: list[dict[str, str]] = []
+    for stage in stages:
+        made = list[Record]()
+        for record, outcome in ledger.results(stage, records, ledger.entries(store, stage.name)):
+            made += outcome.records
+            if outcome.status != "ok":
+                losses.append(
+                    {
+                        "stage": stage.name,
+                        "record": record.id,
+                        "status": outcome.status,
+                        "reason": outcome.reason,
+                    }
+                )
+        records = sorted(made, key=lambda record: record.id)
+    return Curated(tuple(records), (), tuple(losses))
+
+
+def _pass(
+    stage: Stage | Gathering, records: Sequence[Record], store: Store, engine: Engine, progress: bool
+) -> list[tuple[Record, Outcome]]:
+    """Every record with its outcome, in the order of the records."""
+    if isinstance(stage, Gathering):
+        outcomes = stage.gather(records, store) if records else []
+        assert len(outcomes) == len(records), f"{stage.name} loses records"
+        # Through JSON, as a ledger would: lists for tuples, and nothing that JSON cannot hold.
+        plain = [
+            Outcome(
+                o.status,
+                o.reason,
+                tuple(Record.from_json(json.loads(canonical(r.to_json()))) for r in o.records),
+            )
+            for o in outcomes
+        ]
+        return list(zip(records, plain, strict=True))
+    found = ledger.compact(store, stage.name)
+    keys = {record.id: ledger.key_of(stage, record) for record in records}
+    todo = [r for r in records if (e := found.get(keys[r.id])) is None or e.status == "failed"]
+    if todo:
+        try:
+            with _reporting(stage, len(records), len(records) - len(todo), progress) as report:
+                engine.run(stage, todo, store, report)
+        finally:
+            found = ledger.compact(store, stage.name)
+    done = list(ledger.results(stage, records, found))
+    assert len(done) == len(records), f"{stage.name}: {len(records) - len(done)} records have no outcome"
+    return done
+
+
+@contextlib.contextmanager
+def _reporting(stage: Stage, total: int, before: int, progress: bool) -> Iterator[Report]:
+    """A function that counts what is done, shows it, and stops a stage that fails on most."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    counts: Counter[str] = Counter()
+    columns: list[Any] = [
+        TextColumn("{task.description:12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[lost]}"),
+    ]
+    with Progress(*columns, disable=not progress) as bar:
+        task = bar.add_task(stage.name, total=total, completed=before, lost="")
+
+        def report(record: Record, outcome: Outcome) -> None:
+            counts[outcome.status] += 1
+            lost = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "ok")
+            bar.update(task, advance=1, lost=lost)
+            done = sum(counts.values())
+            if done >= min(_TRIAL, total) and counts["failed"] * 2 > done:
+                raise ValueError(
+                    f"stage {stage.name} fails on {counts['failed']} of {done} records, last on {record.id} "
+                    f"({outcome.reason or 'see the ledger'}); put that right and run again"
+                )
+
+        yield report
+
+
+@contextlib.contextmanager
+def _alone(store: Store) -> Iterator[None]:
+    """Keep a second run out of a local output folder, and clear away what a killed one left half-written."""
+    if "://" in store.root:
+        yield
+        return
+    import fcntl
+
+    root = Path(store.root)
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"another run writes to {root}; wait for it, or give another output folder"
+            ) from error
+        for folder in ("blobs", "ledger"):
+            for partial in (root / folder).rglob(".*-*"):
+                partial.unlink(missing_ok=True)
+        yield

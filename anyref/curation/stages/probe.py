@@ -1,0 +1,133 @@
+"""S0: register a film: what it holds, whether it decodes to its end, and the signals that shots and quality are judged by."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from anyref import footage
+from anyref.curation import signals
+from anyref.curation.records import Source, to_json
+from anyref.curation.signals import Signals
+from anyref.curation.stage import Outcome, Record, Resources
+from anyref.curation.store import Store
+
+LICENCES = "licences.json"
+"""File at the top of the input: film names, or folders ending in "/", to licences; and to groups, as {"licence": ..., "group": ...}."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Reads `uri`, the film's name; writes `source` (a `records.Source`) and `signals` (name of a blob, `signals.Signals`)."""
+
+    max_missing: float = 0.05
+    """A film that ends this share of its frames earlier than its header says is cut off, and quarantined; headers are often one too high."""
+    measure_version: int = signals.VERSION
+    resources: Resources = field(default=Resources(memory_gib=4.0, seconds=7200.0, isolated=True))
+    name: str = field(default="probe", init=False)
+    version: int = field(default=1, init=False)
+    reads: frozenset[str] = field(default=frozenset({"uri", "licence", "group_id"}), init=False)
+    writes: frozenset[str] = field(default=frozenset({"source", "signals"}), init=False)
+
+    def open(self) -> "_Worker":
+        """No models."""
+        signals.opencv()
+        return _Worker(self)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    stage: Probe
+
+    def __call__(self, record: Record, store: Store) -> Outcome:
+        uri = record["uri"]
+        with store.film(uri) as path:
+            found = footage.probe(path)
+            measured = signals.measure(path)
+            if found.num_frames and measured.num_frames < found.num_frames * (1 - self.stage.max_missing) - 2:
+                raise ValueError(
+                    f"{path} ends after {measured.num_frames} of {found.num_frames} frames; it is cut off, so fetch it again"
+                )
+            source = self._source(record, found, measured, path)
+        stored = store.put(measured.to_bytes(), ".signals.npz")
+        return Outcome.ok(record.with_values({"source": to_json(source), "signals": stored}))
+
+    def _source(self, record: Record, found: footage.Probe, measured: Signals, path: Path) -> Source:
+        steps = np.diff(measured.time_F)
+        step = float(np.median(steps)) if len(steps) else 1.0 / (found.fps or 25.0)
+        step = step if step > 0 else 1.0 / (found.fps or 25.0)
+        # Containers that count in milliseconds round each step.
+        uneven = np.abs(steps - step) > max(0.2 * step, 0.0021)
+        span = float(measured.time_F[-1] - measured.time_F[0]) + step
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return Source(
+            uri=record["uri"],
+            sha256=content,
+            bytes=path.stat().st_size,
+            licence=record.get("licence") or "unknown",
+            group_id=record.get("group_id") or record.id,
+            codec=found.codec,
+            pixel_format=found.pixel_format,
+            width=found.width,
+            height=found.height,
+            rotation_degrees=found.rotation_degrees,
+            fps=round(measured.num_frames / span, 6),
+            num_frames=measured.num_frames,
+            duration_s=round(span, 6),
+            start_pts=found.start_pts,
+            time_base=(found.time_base.numerator, found.time_base.denominator),
+            variable_frame_rate=bool(len(steps) and uneven.mean() > 0.01),
+            color_range=found.color_range,
+            has_alpha=found.has_alpha,
+            decoder=footage.decoder_version(),
+        )
+
+
+def film_records(store: Store) -> list[Record]:
+    """One record per file of the input that could be footage, sorted by id. Raises ValueError where there is none."""
+    names = [name for name in store.film_names() if Path(name).suffix.lower() in footage.FOOTAGE_SUFFIXES]
+    if not names:
+        raise ValueError(
+            f"no films in {store.films}; put files ending in {', '.join(footage.FOOTAGE_SUFFIXES)} there"
+        )
+    known = _licences(store)
+    records = []
+    for name in names:
+        said = _said(known, name)
+        values = {"uri": name, "licence": said.get("licence"), "group_id": said.get("group")}
+        records.append(Record(film_id(name), "source", values))
+    return sorted(records, key=lambda record: record.id)
+
+
+def film_id(name: str) -> str:
+    """Id of a film by its name below the input: readable, and unique where names differ only in what an id cannot hold."""
+    readable = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in Path(name).stem)
+    return f"{readable[:40]}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
+
+
+def _licences(store: Store) -> dict[str, Mapping[str, str]]:
+    if LICENCES not in store.film_names():
+        return {}
+    with store.film(LICENCES) as path:
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            return {
+                name: {"licence": said} if isinstance(said, str) else dict(said)
+                for name, said in table.items()
+            }
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(
+                f'{LICENCES} is not a table of licences ({error}); write {{"film.mp4": "CC-BY-4.0"}}'
+            ) from error
+
+
+def _said(known: Mapping[str, Mapping[str, str]], name: str) -> Mapping[str, str]:
+    """The entry of the film, else of the nearest folder, else of "/"."""
+    if name in known:
+        return known[name]
+    folders = [f"{parent.as_posix()}/" for parent in Path(name).parents if parent.as_posix() != "."]
+    return next((known[folder] for folder in [*folders, "/"] if folder in known), {})

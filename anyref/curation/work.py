@@ -1,0 +1,253 @@
+"""Do one stage's work on one record, here or in a child process with limits, and turn whatever happens into an outcome.
+
+Bad input is quarantined with its sentence; our own errors are `failed` with theirs; what may pass (a network, memory that others took, a
+killed process) is tried again. A record that takes its process down three times is quarantined: it is the input that does it.
+"""
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from typing import IO, Any, Protocol
+
+from anyref.curation.stage import Outcome, Record, Stage, Worker
+from anyref.curation.store import Store
+
+ATTEMPTS = 3
+_PAUSE_S = 0.5
+
+
+class Hands(Protocol):
+    """Something that works on records of one stage, one after the other."""
+
+    def work(self, record: Record, store: Store) -> Outcome:
+        """What becomes of the record; never raises for what the record or the stage does."""
+
+    def close(self) -> None:
+        """Let go of processes."""
+
+
+class Interrupted(Exception):  # noqa: N818 -- it is no error
+    """The work was called off from outside; the record in hand is not done."""
+
+
+def open_hands(stage: Stage) -> Hands:
+    """A child process where the stage asks for one, else this process."""
+    return Child(stage) if stage.resources.isolated else InProcess(stage)
+
+
+class InProcess:
+    """Works in this process."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._worker = stage.open()
+
+    def work(self, record: Record, store: Store) -> Outcome:
+        """As `Hands.work`."""
+        for attempt in range(ATTEMPTS):
+            outcome, passing = once(self._stage, self._worker, record, store)
+            if not passing or attempt == ATTEMPTS - 1:
+                return outcome
+            time.sleep(_PAUSE_S * 2**attempt)
+        raise AssertionError
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class Child:
+    """Works in a child process, which it starts when first needed and again whenever it has died."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._process: subprocess.Popen[bytes] | None = None
+        self._closed = False
+
+    def work(self, record: Record, store: Store) -> Outcome:
+        """As `Hands.work`. Raises Interrupted when `close` is called meanwhile."""
+        limits = self._stage.resources
+        ended = ""
+        for attempt in range(ATTEMPTS):
+            try:
+                process = self._running()
+                _send(process.stdin, (record, store))
+                outcome, passing = _receive(process.stdout, limits.seconds)
+            except TimeoutError:
+                self._stop()
+                ended = f"it took longer than {limits.seconds:g} s"
+                if attempt >= 1:
+                    break
+                continue
+            except (EOFError, OSError) as error:
+                if self._closed:
+                    raise Interrupted from error
+                code = self._stop()
+                ended = f"its reader died ({_death(code)})"
+                continue
+            if not passing or attempt == ATTEMPTS - 1:
+                return outcome
+            time.sleep(_PAUSE_S * 2**attempt)
+        return Outcome("quarantined", f"{ended}, each time; leave the film out, or give the stage more")
+
+    def close(self) -> None:
+        """End the child at once."""
+        self._closed = True
+        self._stop()
+
+    def _running(self) -> "subprocess.Popen[bytes]":
+        if self._closed:
+            raise Interrupted
+        if self._process is None or self._process.poll() is not None:
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "anyref.curation.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+            )
+            _send(self._process.stdin, self._stage)
+        return self._process
+
+    def _stop(self) -> int:
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        code = process.poll()
+        if code is None:
+            # Its pipe may close a moment before it can be waited for.
+            try:
+                code = process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        return code
+
+
+def once(stage: Stage, worker: Worker, record: Record, store: Store) -> tuple[Outcome, bool]:
+    """One attempt: the outcome, and whether another attempt may end better."""
+    try:
+        outcome = worker(record, store)
+        _check(stage, record, outcome)
+    except (ValueError, FileNotFoundError) as error:
+        return Outcome("quarantined", _sentence(error)), False
+    except MemoryError:
+        limit = stage.resources.memory_gib
+        allowed = "there is" if limit is None else f"the {limit:g} GiB a worker may have"
+        return Outcome("quarantined", f"it needs more memory than {allowed}"), True
+    except OSError as error:
+        return Outcome("failed", _sentence(error)), True
+    except Exception as error:  # a bug of a stage must not end a run over a million films
+        return Outcome("failed", f"{type(error).__name__}: {_sentence(error)}"), False
+    return outcome, False
+
+
+def _check(stage: Stage, record: Record, outcome: Outcome) -> None:
+    """A stage keeps to what it declares, or the ledger would forget what it changed."""
+    for made in outcome.records:
+        for name, value in made.values.items():
+            inner = {n.partition(".")[2] for n in stage.writes if n.startswith(f"{name}.")}
+            same = _without(value, inner) == _without(record.values.get(name), inner)
+            assert name in stage.writes or same, (
+                f"{stage.name} changed {name!r}, which is not in its `writes`"
+            )
+
+
+def _without(value: Any, names: set[str]) -> Any:
+    if not names:
+        return value
+    return {name: inside for name, inside in (value or {}).items() if name not in names}
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code}"
+
+
+def _send(pipe: IO[bytes] | None, message: Any) -> None:
+    assert pipe is not None
+    data = pickle.dumps(message)
+    pipe.write(struct.pack("<Q", len(data)) + data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes] | None, seconds: float | None = None) -> Any:
+    """The next message. Raises EOFError when the other side is gone, TimeoutError after `seconds`."""
+    assert pipe is not None
+    deadline = None if seconds is None else time.monotonic() + seconds
+    (length,) = struct.unpack("<Q", _exactly(pipe, 8, deadline))
+    return pickle.loads(_exactly(pipe, length, deadline))
+
+
+def _exactly(pipe: IO[bytes], count: int, deadline: float | None) -> bytes:
+    parts = bytearray()
+    while len(parts) < count:
+        if deadline is not None:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+        data = os.read(pipe.fileno(), min(count - len(parts), 1 << 20))
+        if not data:
+            raise EOFError
+        parts += data
+    return bytes(parts)
+
+
+def serve() -> None:
+    """The child's side: a stage comes first, then records, and each gets an answer; ends when the parent does."""
+    source = os.fdopen(os.dup(0), "rb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    _die_with_the_parent()
+    stage: Stage = _receive(source)
+    if stage.resources.memory_gib is not None:
+        import resource
+
+        limit = int(stage.resources.memory_gib * 2**30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    worker, refused = None, None
+    try:
+        worker = stage.open()
+    except (ValueError, ImportError) as error:  # said for every record, and the run stops at the first few
+        refused = Outcome("failed", _sentence(error))
+    while True:
+        try:
+            record, store = _receive(source)
+        except EOFError:
+            return
+        if worker is None:
+            assert refused is not None
+            _send(answers, (refused, False))
+        else:
+            _send(answers, once(stage, worker, record, store))
+
+
+def _die_with_the_parent() -> None:
+    import threading
+
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

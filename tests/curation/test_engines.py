@@ -1,0 +1,314 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_films import Doubled, write_films
+
+from anyref.curation import ledger
+from anyref.curation.local import Local
+from anyref.curation.run import curate, replay
+from anyref.curation.stage import Record, Resources
+from anyref.curation.stages.probe import Probe
+from anyref.curation.stages.quality import Duplicates, Quality
+from anyref.curation.stages.shots import Clips, Shots
+from anyref.curation.store import Store
+
+ISOLATED = Resources(memory_gib=2.0, seconds=20.0, isolated=True)
+STAGES = (Probe(), Shots(), Clips(min_s=1.0), Quality(), Duplicates())
+
+
+def numbers(*values: object) -> list[Record]:
+    return [Record(f"r{index}", "source", {"number": value}) for index, value in enumerate(values)]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """Every file of an output by name, hidden ones left out."""
+    files = (f for f in root.rglob("*") if f.is_file() and not f.name.startswith("."))
+    return {f.relative_to(root).as_posix(): f.read_bytes() for f in files}
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_every_end_is_told_apart(tmp_path: Path, isolated: bool) -> None:
+    stage = Doubled(resources=ISOLATED if isolated else Resources())
+    made = curate([stage], Store(str(tmp_path)), records=numbers(1, "bad", "bug", "small", "stray", 4))
+    assert [record["double"] for record in made.records] == [2, 8]
+    assert [(loss["record"], loss["status"], loss["reason"]) for loss in made.losses] == [
+        ("r1", "quarantined", "the number is bad; give another"),
+        ("r2", "failed", "KeyError: 'bug'"),
+        ("r3", "dropped", "too small"),
+        ("r4", "failed", "AssertionError: doubled changed 'other', which is not in its `writes`"),
+    ]
+    (passage,) = made.funnel
+    assert (passage.entered, passage.left, passage.dropped, passage.failed, passage.quarantined) == (
+        6,
+        2,
+        1,
+        2,
+        1,
+    )
+
+
+def test_what_takes_its_reader_down_is_quarantined_and_its_neighbours_finish(tmp_path: Path) -> None:
+    stage = Doubled(resources=Resources(memory_gib=2.0, seconds=3.0, isolated=True))
+    made = curate(
+        [stage], Store(str(tmp_path)), Local(2), records=numbers(1, "crash", 2, "hang", 3, "memory", 4)
+    )
+    assert [record["double"] for record in made.records] == [2, 4, 6, 8]
+    reasons = {loss["record"]: (loss["status"], loss["reason"]) for loss in made.losses}
+    assert reasons["r1"][0] == reasons["r3"][0] == reasons["r5"][0] == "quarantined"
+    assert "SIGSEGV" in reasons["r1"][1] and "longer than 3 s" in reasons["r3"][1]
+    assert "2 GiB" in reasons["r5"][1]
+
+
+def test_done_work_is_not_done_again_and_other_settings_are(tmp_path: Path) -> None:
+    class Counting(Local):
+        seen: list[str]
+
+        def run(self, stage, records, store, report):  # type: ignore[no-untyped-def]
+            self.seen.extend(record.id for record in records)
+            super().run(stage, records, store, report)
+
+    engine = Counting()
+    object.__setattr__(engine, "seen", [])
+    store = Store(str(tmp_path))
+    records = numbers(1, 2, "bad", "bug", 5, 6)
+    curate([Doubled()], store, engine, records=records)
+    assert engine.seen == ["r0", "r1", "r2", "r3", "r4", "r5"]
+    engine.seen.clear()
+    again = curate([Doubled()], store, engine, records=records)
+    assert engine.seen == ["r3"], "only what we failed on is tried again"
+    assert replay([Doubled()], store, records).records == again.records
+    engine.seen.clear()
+    changed = [*records[:1], records[1].with_values({"number": 7}), *records[2:]]
+    assert [r["double"] for r in curate([Doubled()], store, engine, records=changed).records] == [
+        2,
+        14,
+        10,
+        12,
+    ]
+    assert engine.seen == ["r1", "r3"]
+    engine.seen.clear()
+    curate([Doubled(factor=3)], store, engine, records=records)
+    assert len(engine.seen) == 6
+
+
+def test_a_stage_that_fails_on_most_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fails on .* of .* records.*KeyError: 'bug'"):
+        curate([Doubled()], Store(str(tmp_path)), records=numbers(*["bug"] * 30))
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another run writes"):
+            curate([Doubled()], Store(str(tmp_path)), records=numbers(1))
+
+
+def test_a_damaged_ledger_is_said(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    store.write("ledger/doubled/part-1.jsonl", b'{"key": [')
+    with pytest.raises(ValueError, match=r"part-1\.jsonl is damaged"):
+        curate([Doubled()], store, records=numbers(1))
+
+
+def test_the_ledger_forgets_no_change(tmp_path: Path) -> None:
+    before = Record("a", "source", {"number": 1, "scores": {"x": 1}})
+    after = Record("b", "clip", {"scores": {"x": 1}, "double": 2})
+    from anyref.curation.stage import Outcome
+
+    entry = ledger.Entry.from_line(ledger.entry_of(Doubled(), before, Outcome.ok(after)).line())
+    assert entry.outcome(before).records == (after,)
+
+
+def test_films_go_through_s0_to_s2_and_damage_is_quarantined(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    write_films(films, 2)
+    (films / "copy.mp4").write_bytes((films / "film 1.mp4").read_bytes())
+    (films / "text.mp4").write_text("this is no film")
+    (films / "list.mp4").write_text("#EXTM3U\n#EXTINF:10,\nfilm 0.mp4\n#EXT-X-ENDLIST\n")
+    (films / "licences.json").write_text(
+        '{"film 0.mp4": "CC0-1.0", "/": {"licence": "CC-BY-4.0", "group": "g"}}'
+    )
+    store = Store(str(tmp_path / "out"), str(films))
+    made = curate(STAGES, store, Local(2))
+    assert sorted(loss["record"].partition("-")[0] for loss in made.losses) == ["damaged", "list", "text"]
+    assert all(loss["status"] == "quarantined" and loss["stage"] == "probe" for loss in made.losses)
+    assert str(tmp_path) not in json.dumps(made.losses)
+    by_film: dict[str, list[Record]] = {}
+    for record in made.records:
+        by_film.setdefault(record["source.uri"], []).append(record)
+    assert {name: len(clips) for name, clips in by_film.items()} == {
+        "film 0.mp4": 2, "film 1.mp4": 2, "copy.mp4": 2,
+    }  # fmt: skip
+    assert by_film["film 0.mp4"][0]["source.licence"] == "CC0-1.0"
+    assert by_film["film 1.mp4"][0]["source.group_id"] == "g"
+    copies = [r["duplicate_of"] for name in ("film 1.mp4", "copy.mp4") for r in by_film[name]]
+    assert sum(copy is not None for copy in copies) == 2, "of two equal films one is kept"
+    assert all(record["duplicate_of"] is None for record in by_film["film 0.mp4"])
+    assert all(record.score("flow_p95") is not None for record in made.records)
+
+
+def test_one_worker_and_several_give_the_same_bytes(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    write_films(films, 3)
+    outputs = []
+    for workers in (1, 3):
+        root = tmp_path / f"out{workers}"
+        curate(STAGES, Store(str(root), str(films)), Local(workers))
+        outputs.append(contents(root))
+    assert outputs[0] == outputs[1] and len(outputs[0]) > 5
+
+
+RUN = """
+import sys
+from small_films import *
+from test_engines import STAGES
+from anyref.curation.run import curate
+from anyref.curation.store import Store
+if sys.argv[3] == "ray":
+    from anyref.curation.ray import Ray as Engine
+else:
+    from anyref.curation.local import Local as Engine
+curate(STAGES, Store(sys.argv[1], sys.argv[2]), Engine(2))
+"""
+
+
+def start(output: Path, films: Path, engine: str) -> "subprocess.Popen[bytes]":
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
+    command = [sys.executable, "-c", RUN, str(output), str(films), engine]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def offspring(pid: int) -> list[int]:
+    """Processes below this one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found += [int(stat.parent.name), *offspring(int(stat.parent.name))]
+    return found
+
+
+def kill_at_random(tmp_path: Path, engine: str, kills: int, longest_s: float) -> None:
+    films, output, undisturbed = tmp_path / "films", tmp_path / "out", tmp_path / "undisturbed"
+    write_films(films, 4)
+    curate(STAGES, Store(str(undisturbed), str(films)), Local(1))
+    rng, done = random.Random(0), 0
+    while done < kills:
+        process = start(output, films, engine)
+        time.sleep(rng.uniform(0.3, longest_s))
+        below = offspring(process.pid)
+        if below and rng.random() < 0.5:  # a worker, and the run has to go on
+            os.kill(rng.choice(below), signal.SIGKILL)
+            if rng.random() < 0.5:
+                process.wait(120)
+            done += 1
+        if process.poll() is None:
+            below = offspring(process.pid)
+            process.kill()
+            done += 1
+            for pid in below if engine == "ray" else []:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+        process.wait()
+        if (output / "losses.jsonl").exists() and rng.random() < 0.7:  # it ended: begin anew
+            import shutil
+
+            assert contents(output) == contents(undisturbed)
+            shutil.rmtree(output)
+    last = start(output, films, engine)
+    assert last.wait(240) == 0
+    assert contents(output) == contents(undisturbed)
+
+
+def test_killed_and_resumed_it_gives_the_same_bytes(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, "local", 1, 2.5)
+
+
+@pytest.mark.slow
+def test_killed_often_locally(tmp_path: Path) -> None:
+    kill_at_random(tmp_path, "local", 40, 5.0)
+
+
+@pytest.mark.slow
+def test_killed_often_on_ray(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    kill_at_random(tmp_path, "ray", 10, 25.0)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_ray_give_the_same_bytes_though_a_worker_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    films = tmp_path / "films"
+    write_films(films, 6)
+    curate(STAGES, Store(str(tmp_path / "local"), str(films)), Local(1))
+    code = RAY_ON_TWO_NODES.format(output=str(tmp_path / "ray"), films=str(films))
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1]}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "killed 1" in done.stdout and "nodes 2" in done.stdout
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+RAY_ON_TWO_NODES = """
+import os, signal, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from test_engines import STAGES, offspring
+from anyref.curation.ray import Ray
+from anyref.curation.run import curate
+from anyref.curation.store import Store
+
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 2, "include_dashboard": False}})
+cluster.add_node(num_cpus=2)
+ray.init(address=cluster.address, log_to_driver=False)
+print("nodes", sum(node["Alive"] for node in ray.nodes()))
+killed = []
+
+def kill() -> None:
+    until = time.monotonic() + 200
+    while not killed and time.monotonic() < until:
+        time.sleep(0.05)
+        for pid in offspring(os.getpid()):
+            try:
+                command = Path(f"/proc/{{pid}}/cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"MapWorker" in command and any(Path({output!r}).glob("ledger/probe/part-*")):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                break
+
+thread = threading.Thread(target=kill)
+thread.start()
+curate(STAGES, Store({output!r}, {films!r}), Ray(num_workers=3, batch_size=1))
+thread.join()
+print("killed", len(killed))
+ray.shutdown()
+cluster.shutdown()
+"""
