@@ -28,8 +28,13 @@ from anyref.commands import (
     PuppetsTrainCommand,
     TrainCommand,
 )
+from anyref.curation.command import CurateConfig, CurateReportConfig
+from anyref.curation.output_command import CurateExportConfig, CurateScoreConfig, PuppetsFilmsConfig
 from anyref.demo import DemoConfig
 from anyref.doctor import DoctorConfig
+from anyref.evaluation.command import EvaluateCasesConfig, EvaluateConfig, EvaluateDoctorConfig
+from anyref.evaluation.report_command import CompareConfig, ReportConfig
+from anyref.evaluation.study_command import StudyAnalyzeConfig, StudyMakeConfig
 from anyref.jobs import GenerateConfig
 from anyref.puppets.ablate_command import AblateCommand
 
@@ -55,12 +60,31 @@ COMMANDS = (
     Command("puppets masks", PuppetsMasksCommand, "anyref.commands:puppets_masks"),
     Command("puppets train", PuppetsTrainCommand, "anyref.commands:puppets_train"),
     Command("puppets measure", PuppetsMeasureCommand, "anyref.commands:puppets_measure"),
+    Command("puppets films", PuppetsFilmsConfig, "anyref.curation.output_command:puppets_films"),
+    Command("curate run", CurateConfig, "anyref.curation.command:curate"),
+    Command("curate report", CurateReportConfig, "anyref.curation.command:curate_report"),
+    Command("curate score", CurateScoreConfig, "anyref.curation.output_command:curate_score"),
+    Command("curate export", CurateExportConfig, "anyref.curation.output_command:curate_export"),
+    Command("evaluate run", EvaluateConfig, "anyref.evaluation.command:run"),
+    Command("evaluate report", ReportConfig, "anyref.evaluation.report:report"),
+    Command("evaluate compare", CompareConfig, "anyref.evaluation.comparing:compare"),
+    Command("evaluate cases", EvaluateCasesConfig, "anyref.evaluation.command:cases"),
+    Command("evaluate doctor", EvaluateDoctorConfig, "anyref.evaluation.command:doctor"),
+    Command("study make", StudyMakeConfig, "anyref.evaluation.study:make"),
+    Command("study analyze", StudyAnalyzeConfig, "anyref.evaluation.study_report:analyze"),
     Command("ablate", AblateCommand, "anyref.puppets.ablate_command:ablate"),
     Command("convert", ConvertCommand, "anyref.commands:convert"),
     Command("doctor", DoctorConfig, "anyref.doctor:doctor"),
     Command("demo", DemoConfig, "anyref.demo:demo"),
 )
-GROUPS = {"puppets": "The embedded family: look at its world, train its models, measure them."}
+GROUPS = {
+    "puppets": "The embedded family: look at its world, train its models, measure them.",
+    "curate": "Turn raw films into a training set; `anyref curate --input DIR ...` is `anyref curate run`.",
+    "evaluate": "Score videos; `anyref evaluate --suite NAME ...` is `anyref evaluate run`.",
+    "study": "Ask people which video is better, blindly, and analyse what they say.",
+}
+USUAL = {"curate": "run", "evaluate": "run"}
+"""What a group does where only flags follow its name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"anyref {__version__}")
         return 0
     try:
-        config = parse(given or ["--help"])
+        config = parse(_with_usual(given) or ["--help"])
         if config is not None:
             _call(config)
     except KeyboardInterrupt:
@@ -82,6 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"anyref: {sentence(error)}", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def _with_usual(arguments: list[str]) -> list[str]:
+    """`evaluate --cases ...` as `evaluate run --cases ...`."""
+    if (
+        len(arguments) > 1
+        and arguments[0] in USUAL
+        and arguments[1].startswith("--")
+        and arguments[1] != "--help"
+    ):
+        return [arguments[0], USUAL[arguments[0]], *arguments[1:]]
+    return arguments
 
 
 def _call(config: Any) -> None:

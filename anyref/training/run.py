@@ -1,10 +1,10 @@
-"""Run a training recipe on clips of the puppet world: encode, train with contact sheets on the way, save a model folder.
+"""Run a training recipe on clips of the puppet world or a curated set: encode, train with contact sheets on the way, save a model folder.
 
 The pipeline is passed in: training knows the parts it trains, not how videos are sampled.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 
 from anyref import media
 from anyref.encoders import Encoders
@@ -20,7 +21,7 @@ from anyref.latents import VideoShape
 from anyref.methods.folder import record_of
 from anyref.samples import Sample
 from anyref.training.checkpoint import newest_step
-from anyref.training.data import build_cache, load_cache, make_encode, write_manifest
+from anyref.training.data import Example, Source, build_cache, load_cache, make_encode, write_manifest
 from anyref.training.recipes import TrainingRecipe
 from anyref.training.trainer import TrainingData, train
 from anyref.worlds import PuppetWorld
@@ -29,39 +30,54 @@ from anyref.worlds.identities import Split
 NUM_SHEET_SAMPLES = 4
 
 
+@dataclass(frozen=True)
+class DataSet:
+    """What is trained on. `open` takes split, seed, height, width and number of frames, as `PuppetWorld` does, and can be pickled."""
+
+    open: Callable[..., Source] = PuppetWorld
+    record: Mapping[str, Any] = field(default_factory=dict)
+    """What decides its samples beside that: part of what a cache of encoded ones is known by."""
+    splits: tuple[Split, ...] = ("train", "validation")
+    """Those it has; without "validation" nothing is held out."""
+
+
 def run(
     recipe: TrainingRecipe,
     pipeline: Any,
     load: Callable[[], Any],
     workers: int = 1,
     cache: Path | None = None,
+    data: DataSet | None = None,
 ) -> Path | None:
     """Train and return the finished model's folder, None where the run was stopped before its end.
 
-    `load()` gives a fresh pipeline to each process that encodes. Encoded samples lie in `cache`, or in the run's folder."""
+    `load()` gives a fresh pipeline to each process that encodes. Encoded samples lie in `cache`, or in the run's folder. `data`: the puppet
+    world unless given."""
+    data = data or DataSet()
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
     shape = recipe.method.sampled_shape(
         VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False
     )
     size = (shape.height, shape.width, recipe.method.training_frames(shape))
-    encoded = {}
-    counts: tuple[tuple[Split, int], ...] = (("train", recipe.clips), ("validation", min(64, recipe.clips)))
-    for split, count in counts:
+    encoded: dict[Split, list[Example]] = {}
+    for split in data.splits:
+        count = recipe.clips if split == "train" else min(64, recipe.clips)
         folder = (cache or output / "cache") / split
-        encoded_with = {"method": record_of(recipe.method), "base": recipe.base}
+        encoded_with = {"method": record_of(recipe.method), "base": recipe.base, **data.record}
         write_manifest(folder, {**encoded_with, "shape": asdict(shape), "count": count})
-        world = partial(PuppetWorld, split, recipe.world_seed, *size)
-        make = partial(make_encode, partial(_encoders, load), world, recipe.method, shape, recipe.world_seed)
+        source = partial(data.open, split, recipe.world_seed, *size)
+        make = partial(make_encode, partial(_encoders, load), source, recipe.method, shape, recipe.world_seed)
         build_cache(folder, count, make, workers)
         encoded[split] = load_cache(folder, count)
-    shown = PuppetWorld("validation", recipe.world_seed, *size)
+    _tell_mix(data.open("train", recipe.world_seed, *size), recipe.clips)
+    shown = data.open(data.splits[-1], recipe.world_seed, *size)
     pipeline.method = replace(cast("Any", recipe.method), defaults=asked)
     train(
         pipeline.transformer,
         recipe.method,
         pipeline.encoders,
-        TrainingData(encoded["train"], shape, encoded["validation"]),
+        TrainingData(encoded["train"], shape, encoded.get("validation", ())),
         recipe.train,
         draw_samples=sheet_drawer(
             pipeline, [shown.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"
@@ -72,6 +88,12 @@ def run(
     pipeline.save_pretrained(output / "model")
     write_json(output / "model" / "training.json", {"recipe": asdict(recipe), "shape": asdict(shape)})
     return output / "model"
+
+
+def _tell_mix(source: Any, count: int) -> None:
+    # A curated set draws each subject's picture; what the draws came to belongs to the run's log.
+    if hasattr(source, "realised"):
+        Console(highlight=False).print(f"references drawn: {source.realised(count)}")
 
 
 def sheet_drawer(pipeline: Any, samples: Sequence[Sample], folder: Path) -> Callable[[int], None]:
