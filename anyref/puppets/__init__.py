@@ -12,5 +12,8 @@ Stage = Literal[
     "segmenter",
     "saber",
     "identity",
+    "phrase-segmenter",
+    "image-text",
+    "actions",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)

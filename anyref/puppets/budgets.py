@@ -38,6 +38,7 @@ class Budget:
 
 
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
+_SEEING = Part(1, weight_decay=0.05)
 _CPU_METHOD = Part(
     950,
     clips=1536,
@@ -76,6 +77,11 @@ BUDGETS: dict[str, Budget] = {
             "segmenter": replace(_SMALL, steps=800, batch_size=24),
             "saber": _CPU_METHOD,
             "identity": replace(_SMALL, steps=1200, batch_size=32),
+            "phrase-segmenter": replace(_SEEING, steps=1400, batch_size=16),
+            "image-text": replace(
+                _SEEING, steps=800, batch_size=48, learning_rate=1e-3, muon_learning_rate=6e-3
+            ),
+            "actions": replace(_SMALL, steps=300),
         }
     ),
     "cuda": Budget(
@@ -102,6 +108,11 @@ BUDGETS: dict[str, Budget] = {
             "segmenter": replace(_SMALL, steps=6000, batch_size=128),
             "saber": _CUDA_METHOD,
             "identity": replace(_SMALL, steps=6000, batch_size=192),
+            "phrase-segmenter": replace(_SEEING, steps=8000, batch_size=64),
+            "image-text": replace(
+                _SEEING, steps=6000, batch_size=192, learning_rate=1e-3, muon_learning_rate=6e-3
+            ),
+            "actions": replace(_SMALL, steps=2000, batch_size=64),
         },
         batch_scale=16,
         checkpoint_every=1000,
@@ -117,6 +128,9 @@ BUDGETS: dict[str, Budget] = {
             "segmenter": Part(2, batch_size=4),
             "saber": Part(2, clips=16, batch_size=4),
             "identity": Part(2, batch_size=4),
+            "phrase-segmenter": Part(2, batch_size=4),
+            "image-text": Part(2, batch_size=8),
+            "actions": Part(2, batch_size=4),
         },
         compiled=False,
         checkpoint_every=1,

@@ -6,7 +6,7 @@ from typing import Any
 
 SCORES = "measure.json"
 _ABOUT = {
-    "shared": "Autoencoder, text encoder with its tokenizer, image encoder, and what cuts subjects out, shared by all embedded models.",
+    "shared": "Autoencoder, text encoder with its tokenizer, image encoder; what cuts subjects out; and what looks at videos.",
     "t2v": "Text-to-video backbone. It takes no references; the others are fine-tuned from it.",
     "i2v": "Image-to-video backbone, fine-tuned from the text-to-video one.",
     "magref": "MAGREF (arXiv 2505.23742), fine-tuned from the image-to-video backbone on cross-pairs with shuffled slots.",
@@ -46,6 +46,11 @@ def _card(name: str, about: str, folder: Path) -> str:
         lines.append(
             f"* `{path.parent.name}`: stage {record['stage']}, budget {record['budget']}, seed {record['seed']} ({numbers})"
         )
+        if "mask_iou" in record:
+            lines.append(f"  Mask IoU on pictures of test identities: {record['mask_iou']:.3f}.")
+        if "test" in record:
+            shown = ", ".join(f"{key} {value:.3f}" for key, value in record["test"].items())
+            lines.append(f"  On test identities: {shown}.")
         if "psnr_db" in record:
             scores = record["psnr_db"]
             lines.append(

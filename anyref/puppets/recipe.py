@@ -1,6 +1,7 @@
-"""The recipe: every embedded model from nothing, in six stages, each resumable at any step.
+"""The recipe: every embedded model from nothing, in stages, each resumable at any step.
 
-autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; and identity, which judges them.
+autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; text-to-video -> kaleido, saber. And those
+that look at videos: identity, which judges them, segmenter, phrase-segmenter, image-text, actions.
 Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are
 frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
 """
@@ -19,7 +20,20 @@ from anyref.checkpoints.widening import widen_input
 from anyref.methods.kaleido import KaleidoMethod
 from anyref.methods.magref import MagrefMethod
 from anyref.methods.saber import SaberMethod
-from anyref.puppets import Stage, autoencoder, cards, identity, image_encoder, models, segmenter
+from anyref.puppets import (
+    Stage,
+    action_reader,
+    autoencoder,
+    cards,
+    identity,
+    image_encoder,
+    image_text,
+    models,
+    phrase_network,
+    phrase_search,
+    phrase_segmenter,
+    segmenter,
+)
 from anyref.puppets.backbones import ImageToVideo, TextToVideo
 from anyref.puppets.budgets import BUDGETS
 from anyref.puppets.plan import ANCHOR_STRENGTH, CROSS_PAIRS, Recipe, finished, reached, record_of_stage
@@ -211,6 +225,49 @@ def _train_identity(recipe: Recipe) -> None:
         identity.save(encoder, path)
 
 
+def _train_phrase_segmenter(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "phrase_segmenter"
+    if finished(folder):
+        return
+    config, part = recipe.fit("phrase-segmenter"), BUDGETS[recipe.budget].parts["phrase-segmenter"]
+    model = phrase_segmenter.train(config, part.batch_size, recipe.device)
+    if reached(config):
+        phrase_network.save(model, folder)
+        scores = phrase_search.measure(phrase_network.load(folder), _test_world(recipe), 200)
+        files.write_json(
+            folder / "training.json", record_of_stage(recipe, "phrase-segmenter") | {"test": scores}
+        )
+
+
+def _train_image_text(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "image_text"
+    if finished(folder):
+        return
+    config, part = recipe.fit("image-text"), BUDGETS[recipe.budget].parts["image-text"]
+    tower = recipe.weights / "shared" / "image_encoder"
+    towers = image_text.train(config, part.batch_size, recipe.device, tower if finished(tower) else None)
+    if reached(config):
+        image_text.save(towers, folder)
+        scores = image_text.measure(image_text.load(folder), _test_world(recipe), 400)
+        files.write_json(folder / "training.json", record_of_stage(recipe, "image-text") | {"test": scores})
+
+
+def _train_actions(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "actions"
+    if finished(folder):
+        return
+    config, part = recipe.fit("actions"), BUDGETS[recipe.budget].parts["actions"]
+    model = action_reader.train(config, part.batch_size, recipe.device)
+    if reached(config):
+        action_reader.save(model, folder)
+        scores = action_reader.measure(action_reader.load(folder), _test_world(recipe), 400)
+        files.write_json(folder / "training.json", record_of_stage(recipe, "actions") | {"test": scores})
+
+
+def _test_world(recipe: Recipe) -> PuppetWorld:
+    return PuppetWorld("test", seed=0, height=recipe.height, width=recipe.width)
+
+
 _LEAVES: dict[Stage, str] = {
     "autoencoder": "shared/vae/training.json",
     "image-encoder": "shared/image_encoder/training.json",
@@ -221,6 +278,9 @@ _LEAVES: dict[Stage, str] = {
     "segmenter": "shared/matter/training.json",
     "saber": "saber/transformer/training.json",
     "identity": "identity.safetensors",
+    "phrase-segmenter": "shared/phrase_segmenter/training.json",
+    "image-text": "shared/image_text/training.json",
+    "actions": "shared/actions/training.json",
 }
 """The last thing that a finished stage writes."""
 _RUN: dict[Stage, Callable[[Recipe], None]] = {
@@ -233,4 +293,7 @@ _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "segmenter": _train_segmenter,
     "saber": _train_saber,
     "identity": _train_identity,
+    "phrase-segmenter": _train_phrase_segmenter,
+    "image-text": _train_image_text,
+    "actions": _train_actions,
 }

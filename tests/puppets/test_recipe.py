@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from anyref.commands import _load
+from anyref.backbone import load_backbone
 from anyref.conditioning import Conditioning, assemble
 from anyref.latents import TextContext
 from anyref.matting import Segmenter
@@ -78,6 +78,6 @@ def test_rehearsal_stops_resumes_and_leaves_a_model(tmp_path: Path) -> None:
         frames = pipeline("a dog walks on a beach.", [reference], num_inference_steps=1).frames[0]
         assert frames.shape == (models.NUM_FRAMES, models.HEIGHT, models.WIDTH, 3)
     assert isinstance(pipeline.matter, Segmenter)
-    backbone = _load(str(tmp_path / "weights" / "t2v"), make_method("magref"))
+    backbone = load_backbone(str(tmp_path / "weights" / "t2v"), make_method("magref"))
     assert backbone.transformer.config.in_channels == 36
     assert backbone.method.defaults.num_frames == models.NUM_FRAMES
