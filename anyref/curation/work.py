@@ -20,6 +20,7 @@ from anyref.curation.store import Store
 
 ATTEMPTS = 3
 _PAUSE_S = 0.5
+_OPENING_S = 1800.0
 
 
 class Hands(Protocol):
@@ -112,6 +113,7 @@ class Child:
                 env=environment,
             )
             _send(self._process.stdin, self._stage)
+            _receive(self._process.stdout, _OPENING_S)  # loading models is not the record's time
         return self._process
 
     def _stop(self) -> int:
@@ -228,6 +230,7 @@ def serve() -> None:
         worker = stage.open()
     except (ValueError, ImportError) as error:  # said for every record, and the run stops at the first few
         refused = Outcome("failed", _sentence(error))
+    _send(answers, "open")
     while True:
         try:
             record, store = _receive(source)
