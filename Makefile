@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 BIN := .venv/bin
 WORKERS ?= 2
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-GENERATED := README.md docs/cli.md docs/methods.md
+GENERATED := README.md docs/cli.md docs/files.md docs/methods.md
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format docs puppets clean

@@ -1,4 +1,4 @@
-"""Read and write videos, and lay references and frames out on a contact sheet; the only file that imports PyAV.
+"""Read and write videos, and lay references and frames out on a contact sheet.
 
 Frames are uint8 RGB [F, Y, X, 3], images uint8 RGB or RGBA [Y, X, 3 or 4].
 """

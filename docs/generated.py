@@ -10,19 +10,59 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
+EXPANDED = "methods"
+"""The one folder whose files the README lists: those that read like the papers."""
+
+
 def tree() -> str:
-    """The package's files, each with the first sentence of its docstring."""
+    """The package at a glance: its files and folders, each with the first sentence of its docstring, and the methods' files."""
     lines = []
     for path in sorted((ROOT / "anyref").rglob("*.py"), key=_reading_order):
         parts = path.relative_to(ROOT / "anyref").parts
-        sentence = " ".join(
-            (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split()
-        ).rstrip(".")
-        if parts[-1] == "__init__.py" and len(parts) > 1:
-            lines.append(f"{'  ' * (len(parts) - 1)}{'/'.join(parts[:-1]) + '/':<22}{sentence}")
-        elif parts[-1] != "__init__.py":
-            lines.append(f"{'  ' * len(parts)}{parts[-1]:<{24 - 2 * len(parts)}}{sentence}")
+        shown = parts[:-1] if parts[-1] == "__init__.py" else parts
+        if not shown or (len(shown) > 1 and parts[0] != EXPANDED):
+            continue
+        if len(shown) == 1 and len(parts) == 1:
+            lines.append(_line(1, parts[0], path))
+        elif len(shown) == 1:
+            lines.append(_line(1, f"{parts[0]}/", path))
+        else:
+            lines.append(_line(2, parts[-1], path))
     return "\n".join(["```", "anyref/", *lines, "```"])
+
+
+def folders() -> str:
+    """Every folder of the package with its files, each with the first sentence of its docstring."""
+    sections = []
+    for init in sorted((ROOT / "anyref").rglob("__init__.py")):
+        folder = init.parent
+        files = sorted(path for path in folder.glob("*.py") if path != init)
+        if not files:
+            continue
+        rows = [f"| [`{path.name}`](../{path.relative_to(ROOT)}) | {_sentence(path)} |" for path in files]
+        sections.append(
+            "\n".join(
+                [
+                    f"## {folder.relative_to(ROOT)}",
+                    "",
+                    f"{_sentence(init)}.",
+                    "",
+                    "| file | what it is |",
+                    "|---|---|",
+                    *rows,
+                ]
+            )
+        )
+    return "\n\n".join(sections)
+
+
+def _line(depth: int, name: str, path: Path) -> str:
+    return f"{'  ' * depth}{name:<{24 - 2 * depth}}{_sentence(path)}"
+
+
+def _sentence(path: Path) -> str:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split()).rstrip(".")
 
 
 def help_pages() -> str:
