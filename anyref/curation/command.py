@@ -209,7 +209,9 @@ def _read_config(store: "Store") -> CurateConfig:
         )
     said: dict[str, Any] = json.loads(store.read(CONFIG))["config"]
     known = {field.name for field in fields(CurateConfig)}
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if name in known}
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in said.items() if name in known
+    }
     return CurateConfig(**values)
 
 

@@ -7,7 +7,7 @@ from small_films import CLIPS, fade, shot
 
 from anyref.curation.records import Rectangle, to_json
 from anyref.curation.signals import Signals, measure
-from anyref.curation.stages.shots import Clips, Cuts, Shots, divide, find_cuts
+from anyref.curation.stages.shots import Clips, Cuts, Shots, _fading, divide, find_cuts
 from anyref.media import write_video
 
 WHOLE = Rectangle(0, 0, 64, 96)
@@ -82,3 +82,11 @@ def test_hard_cuts_are_those_found_on_the_whole_pictures(name: str) -> None:
     (wanted,) = [e["measured"]["cuts_adaptive3"] for e in entries if e["file"] == f"videos/{name}"]
     signals = measure(path)
     assert list(find_cuts(signals, 24.0, Shots()).adaptive) == wanted
+
+
+def test_a_shot_that_slowly_gets_brighter_is_no_fade() -> None:
+    """Ten frames up from black at 10 a frame, then 40 of a picture that gains 0.5 a frame."""
+    level = np.concatenate([np.linspace(0, 100, 11), 100 + 0.5 * np.arange(1, 41)]).astype(np.float32)
+    fading = _fading(level, [0])
+    assert fading[:10].all()
+    assert not fading[14:].any()

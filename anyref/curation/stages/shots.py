@@ -185,19 +185,27 @@ def _merged(
     return tuple(cut for cut in cuts if 0 < cut <= last)
 
 
+_SLOWER = 0.15
+"""Two frames that rise less than this share of the steepest rise end a fade."""
+
+
 def _fading(level_F: NDArray[np.float32], fades: Sequence[int]) -> NDArray[np.bool_]:
-    """True for the frames of a fade: outward from its middle as long as it gets brighter."""
+    """True for the frames of a fade: outward from its middle as long as it gets brighter about as fast as it did."""
     fading = np.zeros(len(level_F), bool)
     for middle in fades:
         for step in (-1, 1):
             at, floor = middle, float(level_F[min(middle, len(level_F) - 1)])
+            steepest = 0.0
             while 0 <= at < len(level_F) and float(level_F[at]) >= floor - 0.5:
                 risen = float(level_F[at]) - floor
                 still = level_F[at] > 12 and 0 < at + step < len(level_F)
                 fading[at] = True
                 floor = max(floor, float(level_F[at]))
+                steepest = max(steepest, risen)
                 at += step
-                if still and risen < 0.25 and 0 <= at < len(level_F) and float(level_F[at]) - floor < 0.25:
+                # A shot may go on getting brighter; that is slower than a fade by far.
+                slow = max(0.25, _SLOWER * steepest)
+                if still and risen < slow and 0 <= at < len(level_F) and float(level_F[at]) - floor < slow:
                     break
     return fading
 
