@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from anyref.jobs import shown
+
 if TYPE_CHECKING:
     from anyref.curation.decisions import Rules
     from anyref.curation.presets import Models
@@ -64,8 +66,8 @@ class CurateReportConfig:
 
     folder: tyro.conf.Positional[str]
     """What `anyref curate` wrote."""
-    output: Path | None = None
-    """The page; by default report.html in the folder. The data card stands beside it."""
+    output: Annotated[Path | None, shown("PATH", "FOLDER/report.html")] = None
+    """The page. The data card stands beside it."""
     films: str = ""
     """Where the films are now, if they were moved; without films clips have no thumbnails."""
     bound: Settings = ()
