@@ -159,11 +159,15 @@ def split_groups(ties: Sequence[frozenset[str]], stage: SplitSets) -> list[str]:
         groups.setdefault(root, []).append(number)
     members = sorted(groups.values(), key=lambda group: _hash(stage.seed, min(min(ties[i]) for i in group)))
     splits = ["train"] * len(ties)
-    for split, share in (("validation", stage.validation_share), ("test", stage.test_share)):
+    # Of few groups, one is left for each split that comes after.
+    for split, share, after in (
+        ("validation", stage.validation_share, 1 + (stage.test_share > 0)),
+        ("test", stage.test_share, 1),
+    ):
         missing = round(share * len(ties))
         chosen: list[list[int]] = []
         for group in members:
-            if len(group) <= missing:
+            if len(group) <= missing and len(members) - len(chosen) > after:
                 chosen.append(group)
                 missing -= len(group)
         if not chosen and share > 0 and len(members) > 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ideal_curation import curate_ideally, source_of
 
@@ -122,6 +122,7 @@ _TIES = st.lists(
 
 @settings(max_examples=50, deadline=None)
 @given(_TIES, st.integers(0, 5))
+@example([frozenset("a")] * 6 + [frozenset("b"), frozenset("c")], 0)
 def test_splits_never_part_what_is_tied_and_leave_training_some(
     ties: list[frozenset[str]], seed: int
 ) -> None:
