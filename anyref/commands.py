@@ -95,7 +95,7 @@ class PuppetsTrainCommand:
     output: Path = Path("outputs/puppets")
     """Folder of runs, caches and finished weights."""
     budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
-    """cpu: under three hours on two cores; cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
+    """cpu: hours on two cores; cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
     stages: tuple[Stage, ...] = STAGES
     """Which stages; those that are finished are skipped."""
     seed: int = 0

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from anyref.runlengths import RunLengths
+
 SCHEMA_VERSION = 1
 
 VariantKind = Literal["crop", "segment", "inpaint", "redux", "crossclip", "composite"]
@@ -118,15 +120,6 @@ class TagRow:
     label: str
     class_id: str | None
     """Class of the taxonomy; None where the words fit none."""
-
-
-@dataclass(frozen=True)
-class RunLengths:
-    """A mask as COCO's compressed run lengths, counted down the columns."""
-
-    size: tuple[int, int]
-    """Height, width."""
-    counts: str
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.curation import records as rows
-from anyref.curation.runlengths import decode
+from anyref.runlengths import RunLengths, decode
 from anyref.samples import KINDS, Kind
 
 _FACE_VIEWS = 10
@@ -24,7 +24,7 @@ class Candidate:
     start: int
     end: int
     variants: tuple[rows.Variant, ...]
-    masks: Mapping[int, rows.RunLengths | rows.Rectangle]
+    masks: Mapping[int, RunLengths | rows.Rectangle]
     """Frame of the film to where it is there; frames that were not looked at are missing. Empty for the background."""
 
 
@@ -61,9 +61,9 @@ def unique_phrase(caption: str, start: int, end: int) -> str:
     return phrase
 
 
-def mask_in(where: rows.RunLengths | rows.Rectangle, height: int, width: int) -> NDArray[np.bool_]:
+def mask_in(where: RunLengths | rows.Rectangle, height: int, width: int) -> NDArray[np.bool_]:
     """A mask, or a box as one, of a frame of the film: bool [height, width]."""
-    if isinstance(where, rows.RunLengths):
+    if isinstance(where, RunLengths):
         return decode(where)
     filled = np.zeros((height, width), dtype=np.bool_)
     top, left, bottom, right = (max(0, round(side)) for side in where)

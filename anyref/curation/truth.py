@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from anyref.curation import records as rows
 from anyref.curation.draws import is_cross
 from anyref.curation.findings import FoundClip, FoundFilm, Shot, TrueFilms
-from anyref.curation.runlengths import decode
 from anyref.curation.truth_report import MEASURES, Counted, TruthReport, commonest_share, share_of
+from anyref.runlengths import decode
 
 HARD_TOLERANCE = 2
 """Frames that a hard cut may be off; a fade's cut must lie in the darkened frames or this close to them."""

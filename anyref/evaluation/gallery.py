@@ -129,8 +129,7 @@ def _overlay(
 
 def _tinted(mark: Mark, size: tuple[int, int], colour: tuple[int, int, int]) -> Image.Image:
     """The mask as a transparent picture of two colours, a few hundred bytes."""
-    from anyref.curation.records import RunLengths
-    from anyref.curation.runlengths import decode
+    from anyref.runlengths import RunLengths, decode
 
     assert mark.mask is not None
     rows, columns = np.asarray(mark.mask["size"], dtype=int).tolist()

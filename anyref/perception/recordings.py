@@ -16,6 +16,7 @@ from PIL import Image
 
 from anyref.perception import Box
 from anyref.perception.language import Mention
+from anyref.runlengths import RunLengths, decode
 
 _PEOPLE = ("person", "man", "woman", "individual", "human")
 _WORN = frozenset({"top", "shirt", "dress", "jacket", "glasses", "necklace", "hat"})
@@ -84,7 +85,7 @@ def mask_of(mask: str | Path, height: int, width: int) -> NDArray[np.bool_]:
     """bool [height, width] of a `Thing.mask`."""
     if isinstance(mask, Path):
         return np.asarray(Image.open(mask)) > 0
-    return _runs(mask, height, width)
+    return decode(RunLengths((height, width), mask))
 
 
 def _opens2v(folder: Path, video: Path | None) -> Recording:
@@ -190,21 +191,3 @@ def _listed_video(folder: Path) -> Path | None:
             if above / entry.get("file", "") == folder.resolve() and named and (above / named[0]).is_file():
                 return above / named[0]
     return None
-
-
-def _runs(text: str, height: int, width: int) -> NDArray[np.bool_]:
-    """COCO's compressed run lengths: base 32 from ASCII 48 on, bit 6 for more, from the fourth run on less the last but one."""
-    lengths: list[int] = []
-    value = shift = 0
-    for character in text:
-        digit = ord(character) - 48
-        value |= (digit & 31) << shift
-        shift += 5
-        if digit & 32:
-            continue
-        if digit & 16:
-            value -= 1 << shift
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    assert sum(lengths) == height * width, "a recorded mask fills its frame"
-    return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths).reshape((height, width), order="F")

@@ -23,7 +23,7 @@ class AblateCommand:
     output: Annotated[Path | None, shown("PATH", "runs/ablations/TABLE")] = None
     """Folder of runs, measurements, table.md, table.json and table.png."""
     budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
-    """cpu: some ten minutes a row and seed on two cores; cuda: the full budget, not run yet; rehearsal: every line of it, learns nothing."""
+    """cpu: meant for ten minutes a row and seed, not timed yet; cuda: the full budget, not run yet; rehearsal: every line, learns nothing."""
     seeds: int = 3
     """How many trainings of each row."""
     row: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("STR", "all")] = ()

@@ -39,7 +39,7 @@ BUDGETS: Mapping[str, Budget] = {
     "cuda": Budget(6000, 20_000, 128, 200, (Phase(0.6, 2, 256),)),
     "rehearsal": Budget(2, 4, 2, 2, compiled=False),
 }
-"""cpu: some ten minutes a row and seed on two cores. cuda: the full budget, not run yet. rehearsal: every line of it, learns nothing."""
+"""cpu: meant for ten minutes a row and seed, not timed yet. cuda: the full budget, not run yet. rehearsal: every line, learns nothing."""
 
 
 @dataclass(frozen=True)

@@ -136,5 +136,6 @@ BUDGETS: dict[str, Budget] = {
         checkpoint_every=1,
     ),
 }
-"""cpu: under three hours on 2 cores. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for
+"""cpu: its stages took some five hours of two cores beside other work; never run in one piece.
+cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for
 tests; learns nothing."""

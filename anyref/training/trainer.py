@@ -26,7 +26,7 @@ TEXT_TOKENS = 40
 """Text is padded to this many tokens in a batch (longer batches to their own length): a compiled transformer sees one size."""
 
 TOKEN_GROUPS = 4
-"""A step's samples are computed in this many parts where they have reference tokens, sorted by their number: a third less padding."""
+"""A step's samples are computed in this many parts where they have reference tokens, sorted by their number, so that little is padding."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": set(),
     "latents": set(),
     "samples": set(),
+    "runlengths": set(),
     "media": {"files"},
     "attention": LEAVES,
     "references": LEAVES,
@@ -33,35 +34,32 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worlds": LEAVES | {"references", "media"},
     # Not the pipeline: what needs one (contact sheets on the way) gets it passed in.
     "training": LEAVES | PARTS | {"methods", "media", "provenance", "worlds"},
-    "footage": LEAVES,
-    "perception": LEAVES | {"curation", "footage", "media", "pipeline", "puppets"},
+    "footage": set(),
+    "perception": {"files", "footage", "pipeline", "puppets", "runlengths", "samples"},
     # Models only as `perception` gives them: curation runs without torch where they answer over a network.
-    "curation": LEAVES
-    | {
-        "cases",
+    "curation": {
+        "files",
         "footage",
         "jobs",
-        "masks",
-        "matting",
         "media",
         "perception",
         "provenance",
-        "references",
+        "runlengths",
+        "samples",
         "worlds",
     },
-    "evaluation": LEAVES
-    | {
+    "evaluation": {
+        "files",
+        "samples",
         "cases",
-        "curation",
         "footage",
         "jobs",
         "media",
         "methods",
         "perception",
         "provenance",
-        "references",
-        "worlds",
-    },
+    }
+    | {"references", "runlengths", "worlds"},
     "puppets": {"*"},
     "provenance": {"files", "anyref"},
     "cases": set(),

@@ -10,9 +10,9 @@ from anyref import footage
 from anyref.curation import records as rows
 from anyref.curation.clips import put_picture
 from anyref.curation.regions import box_of, crop, cut_out
-from anyref.curation.runlengths import encode
 from anyref.curation.stage import Record
 from anyref.curation.store import Store
+from anyref.runlengths import encode
 from anyref.worlds.films import read_masks
 
 FRAMES = (0.1, 0.5, 0.9)

@@ -13,8 +13,7 @@ from anyref.curation.assemble import sample_of
 from anyref.curation.clips import evenly, read_picture, read_vectors
 from anyref.curation.decisions import DEFAULT_RULES, Decide, Rules, Select
 from anyref.curation.pairs import CrossPairs, Donors
-from anyref.curation.records import Clip, Rectangle, RunLengths, Sample, from_json, to_json
-from anyref.curation.runlengths import decode
+from anyref.curation.records import Clip, Rectangle, Sample, from_json, to_json
 from anyref.curation.stage import Record, Stage, canonical
 from anyref.curation.stages.background import BackgroundStage, BackgroundWorker
 from anyref.curation.stages.caption import CaptionStage, CaptionWorker
@@ -28,6 +27,7 @@ from anyref.curation.stages.variants import Likeness, VariantStage, VariantWorke
 from anyref.curation.store import Store
 from anyref.curation.taxonomy import TaxonomyTagger, load_taxonomy
 from anyref.perception import Tag
+from anyref.runlengths import RunLengths, decode
 
 TAXONOMY = load_taxonomy()
 DOG, CAR = Thing("dog", (60, 10, 100, 50), 1.0), Thing("car", (40, 120, 80, 180))
@@ -167,8 +167,8 @@ def test_close_up_people_are_their_faces():
     })  # fmt: skip
     from anyref.curation.records import ObjectRow
     from anyref.curation.regions import box_mask
-    from anyref.curation.runlengths import encode
     from anyref.perception import Box
+    from anyref.runlengths import encode
 
     for number, (label, kind, box) in enumerate(
         [

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_films import CLIPS
 
-from anyref.curation import runlengths
+from anyref import runlengths
 from anyref.curation.records import (
     Background,
     Caption,
@@ -19,7 +19,6 @@ from anyref.curation.records import (
     Lineage,
     ObjectRow,
     Rectangle,
-    RunLengths,
     Sample,
     Score,
     Source,
@@ -31,6 +30,7 @@ from anyref.curation.records import (
     to_json,
     to_row,
 )
+from anyref.runlengths import RunLengths
 
 
 def a_sample() -> Sample:

@@ -12,10 +12,10 @@ from anyref.curation import records as rows
 from anyref.curation.assemble import sample_of
 from anyref.curation.clips import read_picture
 from anyref.curation.findings import FoundClip, FoundFilm, TrueFilms
-from anyref.curation.runlengths import decode, encode
 from anyref.curation.store import Store
 from anyref.curation.truth import score
 from anyref.curation.truth_report import MEASURES, TruthReport, write_report
+from anyref.runlengths import decode, encode
 from anyref.worlds.films import CYCLE, FilmPlan, write_film
 
 SMALL = FilmPlan(height=64, width=96, fps=8.0)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anyref.curation.runlengths import encode
 from anyref.evaluation.cases import EvaluationCase, EvaluationReference, write_cases
 from anyref.evaluation.metrics import Mark
 from anyref.evaluation.rows import Row, UsedModel, write_rows
@@ -14,6 +13,7 @@ from anyref.evaluation.suites import find_suite
 from anyref.files import sha256
 from anyref.media import write_video
 from anyref.perception import Box
+from anyref.runlengths import encode
 
 SUITE = "puppets"
 ODD = 'A <script>alert("1")</script> & a {{ dog }}'

@@ -71,7 +71,7 @@ class WithModel(Bright):
     def score(self, video: VideoUnderTest, models: Mapping[str, Model]) -> Result:
         assert models["encoder"].card.name == "dinov2-base"
         value = float(video.frames_at([video.num_frames - 1, 0])[1].mean() / 255)
-        return Result(value, value) if video.num_frames > 1 else Result.missed("one frame")
+        return Result(value, value) if video.num_frames > 1 else Result(None, 0.0, "missed")
 
 
 class FakeModel:

@@ -44,7 +44,7 @@ def test_results_say_what_they_mean() -> None:
         Result(None, None)
     with pytest.raises(AssertionError, match="one score per frame"):
         Result(1.0, 1.0, per_frame=(1.0,), frame_indices=(0, 1))
-    missed = Result.missed("nobody")
+    missed = Result(None, 0.0, "missed", details={"reason": "nobody"})
     assert (missed.value, missed.strict, missed.status) == (None, 0.0, "missed")
 
 

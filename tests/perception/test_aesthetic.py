@@ -42,9 +42,13 @@ def test_the_mlp_has_the_released_names_and_shapes() -> None:
 
 
 def test_both_spellings_of_the_released_file_load() -> None:
-    plain = mlp().state_dict()
-    mlp().load_state_dict(v2_weights({f"layers.{name}": value for name, value in plain.items()}))
-    mlp().load_state_dict(v2_weights(plain))
+    original, nested, flat = mlp(), mlp(), mlp()
+    plain = original.state_dict()
+    nested.load_state_dict(v2_weights({f"layers.{name}": value for name, value in plain.items()}))
+    flat.load_state_dict(v2_weights(plain))
+    vector = torch.linspace(-1, 1, 768)[None]
+    for loaded in (nested, flat):
+        assert torch.equal(loaded.eval()(vector), original.eval()(vector))
 
 
 def test_a_linear_head_answers_as_computed_by_hand() -> None:

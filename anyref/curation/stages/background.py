@@ -6,12 +6,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from anyref.curation.clips import ONE_CPU, clip_of, device_of, inside, pictures, put_picture, seed_of
-from anyref.curation.records import Background, RunLengths, to_json
+from anyref.curation.records import Background, to_json
 from anyref.curation.regions import Mask, box_mask, dilate
-from anyref.curation.runlengths import decode
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box, Inpainter, Picture
+from anyref.runlengths import RunLengths, decode
 
 PROMPT = "the same place, empty, without people, animals or things in the foreground"
 

@@ -23,11 +23,11 @@ from anyref.curation.regions import (
     thumbnail,
 )
 from anyref.curation.regions import sharpness as sharpness_of
-from anyref.curation.runlengths import decode
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.curation.taxonomy import Taxonomy, load_taxonomy
 from anyref.perception import AestheticPredictor, ImageEncoder, ImageTextEncoder, Picture
+from anyref.runlengths import decode
 
 CROP_MARGIN = 0.1
 """Around the tight box, as a share of its longer side."""

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, cast
 from anyref.curation.clips import ONE_CPU, clip_of, device_of, inside, pictures
 from anyref.curation.records import ObjectRow, Rectangle, to_json
 from anyref.curation.regions import Mask, box_of, clean, shape_of
-from anyref.curation.runlengths import encode
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box, Segmenter
+from anyref.runlengths import encode
 
 
 @dataclass(frozen=True)

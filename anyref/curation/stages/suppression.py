@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from anyref.curation.clips import ONE_CPU
 from anyref.curation.records import FaceRow, ObjectRow, from_json, to_json
 from anyref.curation.regions import Mask, box_mask, inside_share, iou
-from anyref.curation.runlengths import decode
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box
+from anyref.runlengths import decode
 
 MOSTLY = 0.9
 """A face of which this share lies in a person's mask is that person's."""

@@ -65,11 +65,6 @@ class Result:
         """The case does not ask for what the metric looks at."""
         return Result(None, None, "not_applicable", details={"reason": reason})
 
-    @staticmethod
-    def missed(reason: str, value: float | None = None) -> "Result":
-        """What should be there is nowhere in the video; `value` where the published code counts that as a number."""
-        return Result(value, 0.0, "missed", details={"reason": reason})
-
 
 class Footage(Protocol):
     """Where frames come from: a file, or memory."""

@@ -243,7 +243,7 @@ def marks(
     outlined: bool = False,
 ) -> tuple[Mark, ...]:
     """For the gallery; `outlined` with their masks, which one metric of a suite should show and not all, as they fill the file of rows."""
-    from anyref.curation.runlengths import encode
+    from anyref.runlengths import encode
 
     found = []
     for one in regions:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from metric_fakes import CARD, Colours, box_of, case_of, score
 
-from anyref.curation.records import RunLengths
-from anyref.curation.runlengths import decode
 from anyref.evaluation.features import FeatureCache
 from anyref.evaluation.metrics import MemoryFootage, VideoUnderTest
 from anyref.evaluation.metrics.bg_sim import BgSim
@@ -27,6 +25,7 @@ from anyref.evaluation.metrics.s2v_consistency import S2VConsistency
 from anyref.evaluation.metrics.s2v_decoupling import S2VDecoupling, without
 from anyref.evaluation.metrics.subj_sim import SubjSim
 from anyref.perception import Box, Detection, Picture
+from anyref.runlengths import RunLengths, decode
 
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 LEFT, RIGHT = (8, 4), (8, 28)

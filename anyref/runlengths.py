@@ -1,9 +1,18 @@
 """COCO's run-length code for masks, both ways, without pycocotools."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from anyref.curation.records import RunLengths
+
+@dataclass(frozen=True)
+class RunLengths:
+    """A mask as COCO's compressed run lengths, counted down the columns."""
+
+    size: tuple[int, int]
+    """Height, width."""
+    counts: str
 
 
 def encode(subject_mask_YX: NDArray[np.bool_]) -> RunLengths:
