@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 Stage = Literal[
     "autoencoder",
+    "decoder",
     "image-encoder",
     "text-to-video",
     "image-to-video",

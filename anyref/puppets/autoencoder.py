@@ -5,7 +5,7 @@ short ones. Here the same convolutions see all frames at once; the result is the
 [B, 3, F, Y, X] in [-1, 1]; latents [B, C, T, H, W], not normalised.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,8 @@ from anyref.worlds.identities import Split
 KL_WEIGHT = 2e-4
 PHASES = ((0.3, 1, 64), (0.6, 5, 12), (0.85, 9, 8), (1.0, 17, 4))
 """(until this fraction of the steps, frames, clips a step): pictures first, for most of the learning is per frame."""
+DECODER_PHASES = ((0.6, 9, 8), (1.0, 17, 4))
+"""The same for the decoder alone: motion is what a decoder trained on pictures first still lacks."""
 
 
 def encode_moments(vae: AutoencoderKLWan, video_BCFYX: Tensor) -> Tensor:
@@ -200,18 +202,62 @@ def train(
     run: Callable[[Tensor, Tensor], Tensor] = torch.compile(forward, dynamic=False) if compiled else forward
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-        _, frames, batch = next(phase for phase in PHASES if step < phase[0] * config.num_steps)
-        batch *= batch_scale
-        rng = np.random.default_rng((config.seed, step))
-        drawn = world(num_frames=max(frames, 5))
-        pairs = [training_clips(drawn, step * 4096 + index, frames, rng) for index in range(batch // 2)]
-        video = to_video([clip for pair in pairs for clip in pair]).to(device)
-        latent = VideoShape(frames, shape.height, shape.width).latent
-        noise = torch.randn(batch, 16, *latent, generator=generator).to(device)
+        video, noise = _draw(PHASES, step, config, world, shape, batch_scale, generator)
+        video, noise = video.to(device), noise.to(device)
         return run(video.contiguous(memory_format=torch.channels_last_3d), noise), {}
 
     fit(vae, loss, config, validate=lambda _: {"psnr_db": measure_psnr(vae, shape, 24)[0]})
     set_statistics(vae, world(num_frames=shape.num_frames))
+
+
+def train_decoder(
+    vae: AutoencoderKLWan, config: FitConfig, shape: VideoShape, *, compiled: bool, batch_scale: int = 1
+) -> None:
+    """Train the decoder further in place, on clips; what the encoder says stays, so that whatever was trained on it stays valid."""
+    world = partial(PuppetWorld, "train", seed=config.seed + 1, height=shape.height, width=shape.width)
+    device = next(vae.parameters()).device
+    decoder = nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv})
+
+    def encode(video: Tensor) -> Tensor:
+        with torch.no_grad(), torch.autocast(video.device.type, torch.bfloat16):
+            return encode_moments(vae, video).float()
+
+    def decode(video: Tensor, moments: Tensor, noise: Tensor) -> Tensor:
+        mean, log_variance = moments.chunk(2, dim=1)
+        latents = mean + noise * torch.exp(0.5 * log_variance.clamp(-30, 20))
+        with torch.autocast(video.device.type, torch.bfloat16):
+            decoded = decode_sequence(vae, latents)
+        return reconstruction_loss(video, moments, decoded)
+
+    run_encoder = torch.compile(encode, dynamic=False) if compiled else encode
+    run_decoder = torch.compile(decode, dynamic=False) if compiled else decode
+
+    def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+        video, noise = _draw(DECODER_PHASES, step, config, world, shape, batch_scale, generator)
+        video = video.to(device).contiguous(memory_format=torch.channels_last_3d)
+        return run_decoder(video, run_encoder(video), noise.to(device)), {}
+
+    fit(decoder, loss, config, validate=lambda _: {"psnr_db": measure_psnr(vae, shape, 24)[0]})
+
+
+def _draw(
+    phases: Sequence[tuple[float, int, int]],
+    step: int,
+    config: FitConfig,
+    world: Callable[..., PuppetWorld],
+    shape: VideoShape,
+    batch_scale: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """A step's clips [B, 3, F, Y, X] and noise for their latents."""
+    _, frames, batch = next(phase for phase in phases if step < phase[0] * config.num_steps)
+    batch *= batch_scale
+    rng = np.random.default_rng((config.seed, step))
+    drawn = world(num_frames=max(frames, 5))
+    pairs = [training_clips(drawn, step * 4096 + index, frames, rng) for index in range(batch // 2)]
+    video = to_video([clip for pair in pairs for clip in pair])
+    latent = VideoShape(frames, shape.height, shape.width).latent
+    return video, torch.randn(batch, 16, *latent, generator=generator)
 
 
 @torch.no_grad()

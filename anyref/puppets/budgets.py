@@ -59,6 +59,7 @@ BUDGETS: dict[str, Budget] = {
     "cpu": Budget(
         {
             "autoencoder": Part(3600, muon_learning_rate=6e-3, learning_rate=1e-3),
+            "decoder": Part(2400, muon_learning_rate=3e-3, learning_rate=5e-4),
             "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
             "text-to-video": Part(
                 900, clips=3072, short_clips=12288, phases=(Phase(0.65, 1, 96), Phase(0.85, 3, 48))
@@ -76,7 +77,7 @@ BUDGETS: dict[str, Budget] = {
             "kaleido": _CPU_METHOD,
             "segmenter": replace(_SMALL, steps=800, batch_size=24),
             "saber": _CPU_METHOD,
-            "identity": replace(_SMALL, steps=1200, batch_size=32),
+            "identity": replace(_SMALL, steps=1500, batch_size=32),
             "phrase-segmenter": replace(_SEEING, steps=1400, batch_size=16),
             "image-text": replace(
                 _SEEING, steps=800, batch_size=48, learning_rate=1e-3, muon_learning_rate=6e-3
@@ -87,6 +88,7 @@ BUDGETS: dict[str, Budget] = {
     "cuda": Budget(
         {
             "autoencoder": Part(12000, learning_rate=1e-3),
+            "decoder": Part(6000, muon_learning_rate=3e-3, learning_rate=5e-4),
             "image-encoder": replace(_SMALL, steps=4000, batch_size=512, learning_rate=1e-3),
             "text-to-video": Part(
                 24000,
@@ -120,6 +122,7 @@ BUDGETS: dict[str, Budget] = {
     "rehearsal": Budget(
         {
             "autoencoder": Part(4),
+            "decoder": Part(2),
             "image-encoder": Part(2, batch_size=8),
             "text-to-video": Part(2, clips=16, short_clips=16, batch_size=4, phases=(Phase(0.5, 1, 4),)),
             "image-to-video": Part(2, clips=16, batch_size=4),

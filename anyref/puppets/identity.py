@@ -19,7 +19,7 @@ from anyref.references import Reference, composite_on
 from anyref.training.loop import FitConfig, fit
 from anyref.worlds import PuppetWorld
 
-SIZE = 48
+SIZE = 64
 DISTRACTORS = 5
 WHOLE_FRAMES = 0.4
 """Share of single-subject samples that show the whole frame, as videos are judged."""
@@ -27,7 +27,7 @@ Picture = NDArray[np.uint8]
 
 
 class IdentityEncoder(nn.Module):
-    """Pictures [B, 3, 48, 48] in [-1, 1] to unit vectors [B, 96]."""
+    """Pictures [B, 3, 64, 64] in [-1, 1] to unit vectors [B, 96]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class IdentityEncoder(nn.Module):
 
 
 def prepare(picture: Picture) -> Picture:
-    """Squeeze a picture, cut-outs on white, into the encoder's square without changing its proportions: [48, 48, 3]."""
+    """Squeeze a picture, cut-outs on white, into the encoder's square without changing its proportions: [64, 64, 3]."""
     image = Image.fromarray(composite_on(Reference(picture)))
     image.thumbnail((SIZE, SIZE), Image.Resampling.BOX)
     if max(image.size) < SIZE:

@@ -1,7 +1,7 @@
 """The recipe: every embedded model from nothing, in stages, each resumable at any step.
 
-autoencoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; text-to-video -> kaleido, saber. And those
-that look at videos: identity, which judges them, segmenter, phrase-segmenter, image-text, actions.
+autoencoder -> decoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; text-to-video ->
+kaleido, saber. And those that look at videos: identity, which judges them, segmenter, phrase-segmenter, image-text, actions.
 Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are
 frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
 """
@@ -78,12 +78,34 @@ def _train_autoencoder(recipe: Recipe) -> None:
         batch_scale=budget.batch_scale,
     )
     if reached(config):
-        vae.to("cpu", torch.bfloat16).save_pretrained(folder)
-        # What is measured is what is shipped, in bf16.
-        shipped = AutoencoderKLWan.from_pretrained(folder).float().eval()
-        clips, canvases = autoencoder.measure_psnr(shipped, recipe.shape, 64, "test")
-        record = record_of_stage(recipe, "autoencoder") | {"psnr_db": {"clips": clips, "canvases": canvases}}
-        files.write_json(folder / "training.json", record)
+        _save_autoencoder(recipe, vae, folder, record_of_stage(recipe, "autoencoder"))
+
+
+def _train_decoder(recipe: Recipe) -> None:
+    folder = recipe.weights / "shared" / "vae"
+    if (folder / "decoder.json").exists():
+        return
+    record = json.loads((folder / "training.json").read_text())
+    vae = AutoencoderKLWan.from_pretrained(folder).float()
+    config, budget = recipe.fit("decoder"), BUDGETS[recipe.budget]
+    autoencoder.train_decoder(
+        vae.to(recipe.device),
+        config,
+        recipe.shape,
+        compiled=budget.compiled,
+        batch_scale=budget.batch_scale,
+    )
+    if reached(config):
+        _save_autoencoder(recipe, vae, folder, record)
+        files.write_json(folder / "decoder.json", record_of_stage(recipe, "decoder"))
+
+
+def _save_autoencoder(recipe: Recipe, vae: AutoencoderKLWan, folder: Path, record: dict[str, Any]) -> None:
+    """bf16, and what is shipped is what is measured."""
+    vae.to("cpu", torch.bfloat16).save_pretrained(folder)
+    shipped = AutoencoderKLWan.from_pretrained(folder).float().eval()
+    clips, canvases = autoencoder.measure_psnr(shipped, recipe.shape, 64, "test")
+    files.write_json(folder / "training.json", record | {"psnr_db": {"clips": clips, "canvases": canvases}})
 
 
 def _train_image_encoder(recipe: Recipe) -> None:
@@ -270,6 +292,7 @@ def _test_world(recipe: Recipe) -> PuppetWorld:
 
 _LEAVES: dict[Stage, str] = {
     "autoencoder": "shared/vae/training.json",
+    "decoder": "shared/vae/decoder.json",
     "image-encoder": "shared/image_encoder/training.json",
     "text-to-video": "t2v/transformer/training.json",
     "image-to-video": "i2v/transformer/training.json",
@@ -285,6 +308,7 @@ _LEAVES: dict[Stage, str] = {
 """The last thing that a finished stage writes."""
 _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "autoencoder": _train_autoencoder,
+    "decoder": _train_decoder,
     "image-encoder": _train_image_encoder,
     "text-to-video": _train_text_to_video,
     "image-to-video": _train_image_to_video,

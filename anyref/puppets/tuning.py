@@ -1,5 +1,6 @@
 """Fine-tune a transformer for a stage of the recipe: encode clips once, train on them, draw contact sheets on the way."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoTokenizer, CLIPVisionModel, UMT5EncoderModel
 
@@ -128,13 +130,7 @@ def prepare_examples(
     world = partial(
         PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(shape)
     )
-    shared = recipe.weights / "shared"
-    encoded_with = {
-        str(path.relative_to(shared)): files.sha256(path)
-        for part in ("vae", "image_encoder", "tokenizer")
-        for path in sorted((shared / part).glob("*.safetensors")) + sorted((shared / part).glob("*.json"))
-        if path.name != "training.json"
-    }
+    encoded_with = _encoders_of(recipe.weights / "shared")
     record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(shape)}
     if latent_frames is not None:
         record["latent_frames"] = latent_frames
@@ -143,6 +139,22 @@ def prepare_examples(
     make = partial(data.make_encode, load, world, method, shape, recipe.seed, latent_frames)
     data.build_cache(folder, count, make, recipe.workers if recipe.device == "cpu" else 1)
     return data.load_cache(folder, count)
+
+
+def _encoders_of(shared: Path) -> dict[str, str]:
+    """What cached samples depend on, as check sums. The autoencoder's decoder is not among it: it may be trained further."""
+    sums = {
+        str(path.relative_to(shared)): files.sha256(path)
+        for part in ("vae", "image_encoder", "tokenizer")
+        for path in sorted((shared / part).glob("*.safetensors")) + sorted((shared / part).glob("*.json"))
+        if path.name not in ("training.json", "decoder.json") and (part != "vae" or path.suffix == ".json")
+    }
+    digest = hashlib.sha256()
+    for path in sorted((shared / "vae").glob("*.safetensors")):
+        for name, tensor in sorted(load_file(path).items()):
+            if name.startswith(("encoder.", "quant_conv.")):
+                digest.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
+    return sums | {"vae/encoder": digest.hexdigest()}
 
 
 def load_for_encoding(weights: Path, device: str) -> Encoders:

@@ -1,11 +1,16 @@
 """Encoding and decoding a clip at once equals the released chunked code."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from anyref.puppets.autoencoder import decode_sequence, encode_moments
+from anyref.latents import VideoShape
+from anyref.puppets.autoencoder import decode_sequence, encode_moments, train_decoder
 from anyref.puppets.models import build_autoencoder, initialise
-from anyref.training.loop import every_matrix
+from anyref.puppets.tuning import _encoders_of
+from anyref.training.loop import FitConfig, every_matrix
+from anyref.training.optimizers import OptimizerConfig
 
 
 @pytest.mark.parametrize("frames", [1, 5, 13])
@@ -36,3 +41,22 @@ def test_gains_begin_at_one_and_are_no_matrices() -> None:
     gains = {name: value for name, value in vae.named_parameters() if name.endswith("gamma")}
     assert len(gains) > 10
     assert all(bool((value == 1).all()) and not every_matrix(name, value) for name, value in gains.items())
+
+
+def test_the_decoder_alone_is_trained_and_cached_samples_stay_valid(tmp_path: Path) -> None:
+    vae = build_autoencoder()
+    initialise(vae, 0)
+    vae.save_pretrained(tmp_path / "vae")
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    sums = _encoders_of(tmp_path)
+    config = FitConfig(tmp_path / "run", 2, optimizer=OptimizerConfig(1e-2), ema_decay=0.0)
+    train_decoder(vae, config, VideoShape(17, 16, 32), compiled=False)
+    changed = {name for name, value in vae.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+    vae.save_pretrained(tmp_path / "vae")
+    assert _encoders_of(tmp_path) == sums
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.add_(1e-3)
+    vae.save_pretrained(tmp_path / "vae")
+    assert _encoders_of(tmp_path) != sums
