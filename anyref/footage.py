@@ -4,10 +4,11 @@ Frames are uint8 RGB [Y, X, 3] as a player shows them: rotated, and with square 
 that it means the same for constant and variable frame rates; its time is the file's own (PTS), counted from the start of the stream.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ _FORMATS = (
 )
 _OPEN = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _BT709 = 1  # in H.264's table of matrices
+_PLANAR = {f"yuv{shade}{layout}p" for shade in ("", "j") for layout in ("420", "422", "444")}
 _SHADES = {0: "unknown", 1: "limited", 2: "full"}
 _FAILURES = (av.FFmpegError, OSError, IndexError, ValueError, OverflowError)
 
@@ -60,13 +62,61 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Planes:
+    """A frame as it is stored, before it is made RGB: uint8, and views of the decoder's memory."""
+
+    luma_YX: NDArray[np.uint8]
+    blue_yx: NDArray[np.uint8]
+    """Cb, at its own, perhaps smaller, size; so is Cr."""
+    red_yx: NDArray[np.uint8]
+    shades: "Shades"
+    """What the numbers mean."""
+
+
+@dataclass(frozen=True)
+class Shades:
+    """What each stored value adds to RGB, as tables [256] int16: FFmpeg's integers, rounded down one by one, so that grey stays grey."""
+
+    luma: NDArray[np.int16]
+    """To red, green and blue, 0 to 255 for black to white."""
+    red_to_red: NDArray[np.int16]
+    red_to_green: NDArray[np.int16]
+    blue_to_green: NDArray[np.int16]
+    blue_to_blue: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
 class Frame:
     """A decoded frame. `time_s` counts from the start of the stream and never decreases."""
 
     index: int
     pts: int
     time_s: float
-    image_YX3: NDArray[np.uint8]
+    _stored: VideoFrame
+    _size: tuple[int, int] | None
+    _reformatter: VideoReformatter
+
+    @cached_property
+    def image_YX3(self) -> NDArray[np.uint8]:  # noqa: N802 - a shape
+        """As a player shows it; made when it is asked for, since it costs as much as decoding."""
+        return _picture(self._stored, self._size, self._reformatter)
+
+    @cached_property
+    def planes(self) -> Planes | None:
+        """The stored planes of 8-bit 4:2:0, 4:2:2 and 4:4:4, of the displayed size and upright; None for everything else."""
+        stored = self._stored
+        upright = _rotation(stored) == 0 and _displayed_size(stored) == (stored.height, stored.width)
+        if self._size is not None or not upright or stored.format.name not in _PLANAR:
+            return None
+        luma, blue, red = (
+            np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[
+                : plane.height, : plane.width
+            ]
+            for plane in stored.planes
+        )
+        bt709 = int(stored.colorspace) == _BT709
+        full = stored.format.name.startswith("yuvj") or _SHADES.get(int(stored.color_range)) == "full"
+        return Planes(luma, blue, red, _shades(bt709, full))
 
 
 @dataclass(frozen=True)
@@ -132,7 +182,7 @@ def frames(
     for index, frame, time_s in _indexed(path, first, start, num_threads):
         if index < first:
             continue
-        yield Frame(index, int(frame.pts or 0), time_s, _picture(frame, size, reformatter))
+        yield Frame(index, int(frame.pts or 0), time_s, frame, size, reformatter)
         if last is not None and index == last - 1:
             return
     if index < 0:
@@ -219,18 +269,20 @@ def _indexed(
         with _opened(path, num_threads) as stream:
             found = _searched(stream, path, start)
             if found is not None:
+                seconds = _clock(stream)
                 zero, time_s = stream.start_time or 0, 0.0
                 index = start.index
                 yield index, found, float(((found.pts or 0) - zero) * (stream.time_base or 1))
                 for index, frame in enumerate(_decoded(stream, path), start.index + 1):
-                    time_s = max(time_s, _seconds(frame, zero, stream, index))
+                    time_s = max(time_s, seconds(frame, zero, index))
                     yield index, frame, time_s
                 return
     with _opened(path, num_threads) as stream:
+        seconds = _clock(stream)
         zero, time_s = 0, 0.0
         for index, frame in enumerate(_decoded(stream, path)):
             zero = _start_pts(stream, frame) if index == 0 else zero
-            time_s = max(time_s, _seconds(frame, zero, stream, index))
+            time_s = max(time_s, seconds(frame, zero, index))
             yield index, frame, time_s
 
 
@@ -258,12 +310,19 @@ def _start_pts(stream: VideoStream, first: VideoFrame) -> int:
     return int(first.pts or 0)
 
 
-def _seconds(frame: VideoFrame, zero: int, stream: VideoStream, index: int) -> float:
-    if frame.pts is not None and stream.time_base is not None:
-        base = stream.time_base
-        return max(0.0, (frame.pts - zero) * base.numerator / base.denominator)
-    rate = stream.average_rate or stream.guessed_rate
-    return float(index / rate) if rate else 0.0
+def _clock(stream: VideoStream) -> Callable[[VideoFrame, int, int], float]:
+    """Seconds of a frame, from its PTS, the stream's first PTS and its index; asking a stream for its units costs more than the sum."""
+    base, rate = stream.time_base, stream.average_rate or stream.guessed_rate
+    numerator, denominator = (base.numerator, base.denominator) if base is not None else (0, 1)
+    fps = float(rate) if rate else 0.0
+
+    def seconds(frame: VideoFrame, zero: int, index: int) -> float:
+        pts = frame.pts
+        if pts is not None and base is not None:
+            return max(0.0, (pts - zero) * numerator / denominator)
+        return index / fps if fps else 0.0
+
+    return seconds
 
 
 def _rotation(frame: VideoFrame) -> int:
@@ -298,6 +357,25 @@ def _picture(
         interpolation=Interpolation.AREA if size else Interpolation.BILINEAR,
     ).to_ndarray()
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+@cache
+def _shades(bt709: bool, full: bool) -> Shades:
+    red, blue = (0.2126, 0.0722) if bt709 else (0.299, 0.114)
+    green = 1.0 - red - blue
+    zero, luma, chroma = (0, 1.0, 1.0) if full else (16, 255 / 219, 255 / 224)
+    values, colours = np.arange(256) - zero, (np.arange(256) - 128) * chroma
+
+    def table(numbers: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
+        return np.floor(numbers + 1e-9).astype(np.int16)
+
+    return Shades(
+        luma=table(values * luma),
+        red_to_red=table(2 * (1 - red) * colours),
+        red_to_green=table(-2 * red * (1 - red) / green * colours),
+        blue_to_green=table(-2 * blue * (1 - blue) / green * colours),
+        blue_to_blue=table(2 * (1 - blue) * colours),
+    )
 
 
 def _undecodable(path: Path, error: BaseException, count: int = 0) -> ValueError:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from anyref.footage import Frame, frames
 
-VERSION = 1
+VERSION = 2
 SAMPLES_PER_SECOND = 2.0
 TILES = 16
 CUT_WIDTH = 256
 """Width at which frames are compared: PySceneDetect's. Its thresholds mean these unsmoothed pictures: smoothed ones give other cuts."""
 LONG_SIDE = 512
 """Of the picture that sharpness and bars are measured on."""
-FLOW_SIDE = 128
+FLOW_SIDE = 96
 """Short side of the pictures that motion is measured between."""
 FLOW_UNIT_SIDE = 256
 """Motion is told in pixels of a picture of this short side."""
@@ -101,7 +101,7 @@ def measure(path: Path) -> Signals:
     for frame in frames(path):
         pts.append(frame.pts)
         times.append(frame.time_s)
-        small = _small(cv2, frame.image_YX3)
+        small = _small(cv2, frame)
         hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
         changes.append(_change(cv2, hsv, before))
         levels.append(float(sum(cv2.mean(small)[:3]) / 3))
@@ -128,14 +128,54 @@ def opencv() -> Any:
     return cv2
 
 
-def _small(cv2: Any, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture that frames are compared on, made as PySceneDetect makes it: linear, unsmoothed, never enlarged."""
-    height, width = picture.shape[:2]
+def _small(cv2: Any, frame: Frame) -> NDArray[np.uint8]:
+    """The RGB picture that frames are compared on, reduced as PySceneDetect reduces it: linear, unsmoothed, never enlarged.
+
+    It is reduced before it is made RGB where the stored planes allow it: the same to rounding, and a full picture's colours cost as much
+    as decoding it.
+    """
+    planes = frame.planes
+    height, width = (frame.image_YX3 if planes is None else planes.luma_YX).shape[:2]
     factor = width / CUT_WIDTH
     if factor <= 1:
-        return picture
+        return frame.image_YX3
     size = (CUT_WIDTH, max(1, round(height / factor)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+    small: NDArray[np.uint8]
+    if planes is None:
+        small = cv2.resize(frame.image_YX3, size, interpolation=cv2.INTER_LINEAR)
+        return small
+    luma = cv2.resize(planes.luma_YX, size, interpolation=cv2.INTER_LINEAR)
+    # A full picture repeats the colour of two by two pixels, so that what is linear there is nearest here.
+    blue, red = (
+        cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in (planes.blue_yx, planes.red_yx)
+    )
+    shades = planes.shades
+    grey = cv2.LUT(luma, shades.luma)
+    green = cv2.add(cv2.LUT(red, shades.red_to_green), cv2.LUT(blue, shades.blue_to_green))
+    colours = (cv2.LUT(red, shades.red_to_red), green, cv2.LUT(blue, shades.blue_to_blue))
+    # Added as int16, cut off to 0..255.
+    return np.asarray(cv2.merge([cv2.add(grey, colour, dtype=cv2.CV_8U) for colour in colours]))
+
+
+def _gray(cv2: Any, frame: Frame, long_side: int) -> NDArray[np.uint8]:
+    """Luma, 0 to 255 for black to white, of at most this long side."""
+    planes = frame.planes
+    if planes is None:
+        return _scaled(
+            cv2, cv2.cvtColor(frame.image_YX3, cv2.COLOR_RGB2GRAY), long_side / max(frame.image_YX3.shape[:2])
+        )
+    gray = _scaled(cv2, planes.luma_YX, long_side / max(planes.luma_YX.shape))
+    levels = np.clip(planes.shades.luma, 0, 255).astype(np.uint8)
+    expanded: NDArray[np.uint8] = cv2.LUT(gray, levels)
+    return expanded
+
+
+def _scaled(cv2: Any, gray: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    if factor >= 1:
+        return gray
+    height, width = (max(2, round(side * factor)) for side in gray.shape)
+    reduced: NDArray[np.uint8] = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    return reduced
 
 
 def _change(cv2: Any, hsv: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> tuple[float, float, float]:
@@ -159,15 +199,14 @@ class _Sampler:
     def add(self, frame: Frame) -> None:
         """Measure one frame."""
         cv2 = self._cv2
-        picture = frame.image_YX3
-        gray = self._scaled(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), LONG_SIDE / max(picture.shape[:2]))
+        gray = _gray(cv2, frame, LONG_SIDE)
         if self._shape is not None and gray.shape != self._shape:
             # The film changes its size on the way: profiles keep the first size's.
             gray = cv2.resize(gray, self._shape[::-1], interpolation=cv2.INTER_AREA)
         self._shape = gray.shape
         rows = self._rows
         rows["sample_S"].append(frame.index)
-        mean, p95 = self._flow(self._scaled(gray, FLOW_SIDE / min(gray.shape)))
+        mean, p95 = self._flow(_scaled(cv2, gray, FLOW_SIDE / min(gray.shape)))
         rows["flow_mean_S"].append(mean)
         rows["flow_p95_S"].append(p95)
         rows["tiles_S5NN"].append(self._tiles(gray))
@@ -181,12 +220,6 @@ class _Sampler:
         """The sampled fields of `Signals`."""
         hints = Signals.__annotations__
         return {name: np.array(values, dtype=_dtype(hints[name])) for name, values in self._rows.items()}
-
-    def _scaled(self, gray: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
-        if factor >= 1:
-            return gray
-        height, width = (max(2, round(side * factor)) for side in gray.shape)
-        return self._cv2.resize(gray, (width, height), interpolation=self._cv2.INTER_AREA)
 
     def _flow(self, gray: NDArray[np.uint8]) -> tuple[float, float]:
         before, self._before = self._before, gray
