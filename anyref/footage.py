@@ -240,7 +240,11 @@ def _opened(path: Path, num_threads: int = 1) -> Iterator[VideoStream]:
         if not container.streams.video:
             raise ValueError(f"{path} has no video stream; give a video")
         stream = container.streams.video[0]
-        context = stream.codec_context
+        context: Any = stream.codec_context
+        if context is None:  # a stream whose codec a damaged header does not name
+            raise ValueError(
+                f"{path} cannot be decoded (its codec is not named); convert it to MP4 or leave it out"
+            )
         if (context.width or 0) * (context.height or 0) > MAX_PIXELS:
             raise ValueError(
                 f"{path} claims frames of {context.width}x{context.height}; the limit is {MAX_PIXELS} pixels"

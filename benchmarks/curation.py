@@ -6,6 +6,7 @@ Times are CPU times of this process, so that a busy machine does not change them
 """
 
 import argparse
+import os
 import resource
 import shutil
 import tempfile
@@ -77,6 +78,7 @@ def stages(films: Path) -> None:
 
 
 def on_ray(films: Path) -> None:
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as the engine does where it starts Ray itself
     import ray
 
     from anyref.curation.ray import Ray

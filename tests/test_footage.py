@@ -5,6 +5,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from anyref import footage
 from anyref.footage import Start
@@ -171,3 +173,39 @@ def test_damage_is_found_where_it_is() -> None:
 
 def test_the_decoder_says_its_version() -> None:
     assert av.__version__ in footage.decoder_version()
+
+
+def test_a_stream_without_a_codec_is_refused(tmp_path: Path) -> None:
+    # Noise that looks like an MPEG program stream: one video stream, of which nothing says how it is coded.
+    pack = b"\x00\x00\x01\xba\x44\x00\x04\x00\x04\x01\x00\x00\x03\xf8"
+    packet = b"\x00\x00\x01\xe0" + (1000).to_bytes(2, "big") + b"\x80\x00\x00" + b"\x55" * 997
+    path = tmp_path / "noise.mp4"
+    path.write_bytes((pack + packet) * 20)
+    for read in (footage.probe, footage.count_frames, lambda one: list(footage.frames(one))):
+        with pytest.raises(ValueError, match="its codec is not named"):
+            read(path)
+
+
+def test_planes_are_the_picture() -> None:
+    # A frame's planes and its RGB say the same, to the integers of FFmpeg.
+    shades = footage._shades(bt709=False, full=False)
+    assert int(shades.luma[16]) == 0
+    assert int(shades.luma[235]) == 255
+    assert int(shades.red_to_red[128]) == int(shades.blue_to_green[128]) == 0
+    stored = VideoFrame(32, 16, "yuv420p")
+    for plane, value in zip(stored.planes, (120, 90, 170), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    frame = footage.Frame(0, 0, 0.0, stored, None, VideoReformatter())
+    planes = frame.planes
+    assert planes is not None
+    assert planes.luma_YX.shape == (16, 32)
+    assert planes.blue_yx.shape == (8, 16)
+    luma, blue, red = 120, 90, 170
+    made = (
+        shades.luma[luma] + shades.red_to_red[red],
+        shades.luma[luma] + shades.red_to_green[red] + shades.blue_to_green[blue],
+        shades.luma[luma] + shades.blue_to_blue[blue],
+    )
+    assert np.abs(frame.image_YX3[8, 16].astype(int) - np.array(made, int)).max() <= 1
+    stored = VideoFrame(32, 16, "rgb24")
+    assert footage.Frame(0, 0, 0.0, stored, None, VideoReformatter()).planes is None

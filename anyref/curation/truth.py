@@ -151,7 +151,11 @@ def _subject_shares(truth: TrueFilms, found: Mapping[str, FoundFilm]) -> dict[st
             if overlap >= SAME_MASK:
                 shown.add(whose)
                 shares["mask IoU"].append(Counted(film, overlap, 1))
-        shares["subject recall"].append(Counted(film, len(shown), len(subjects)))
+        # A person whose face is kept is shown by it: MAGREF's rule drops the object then.
+        shown |= {truth.person_at(film, face.reference.frame, face.reference.box) for face in sample.faces}
+        shares["subject recall"].append(
+            Counted(film, len(shown & {subject["identity"] for subject in subjects}), len(subjects))
+        )
     return shares
 
 

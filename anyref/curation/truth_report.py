@@ -43,7 +43,10 @@ MEASURES: tuple[Measure, ...] = (
     Measure("blurred shots dropped", "for their blur", 1.0),
     Measure("duplicates dropped", "one of two equal shots, as a duplicate", 1.0),
     Measure("good shots kept", "shots without a defect of which a clip is kept"),
-    Measure("subject recall", "subjects of kept clips that an object shows with IoU >= 0.5"),
+    Measure(
+        "subject recall",
+        "subjects of kept clips that an object shows with IoU >= 0.5, or a face that is kept",
+    ),
     Measure("object precision", "kept objects that show a subject with IoU >= 0.5"),
     Measure("mask IoU", "mean over the objects that show a subject"),
     Measure("identity purity", "objects that are the commonest identity of their cluster"),

@@ -105,7 +105,9 @@ class Child:
         if self._closed:
             raise Interrupted
         if self._process is None or self._process.poll() is not None:
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+            # One thread each: several workers with as many threads as there are cores would wait for one another.
+            threads = {"OMP_NUM_THREADS": "1", **os.environ}
+            environment = {**threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "anyref.curation.child"],
                 stdin=subprocess.PIPE,

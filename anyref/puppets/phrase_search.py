@@ -169,17 +169,19 @@ def components(mask_YX: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:
             number = parent[number]
         return number
 
-    for row, mask_X in enumerate(mask_YX):
-        edges = np.flatnonzero(np.diff(mask_X.astype(np.int8), prepend=0, append=0))
-        for start, end in edges.reshape(-1, 2):
-            above = numbered[row - 1, start:end] if row else numbered[row, :0]
-            touched = sorted({root(int(number)) for number in np.unique(above[above > 0])})
-            if not touched:
-                touched = [len(parent)]
-                parent.append(len(parent))
-            for other in touched[1:]:
-                parent[other] = touched[0]
-            numbered[row, start:end] = touched[0]
+    # Runs of each row, from where the row changes: (row, first column, column after the last), all rows at once.
+    padded = np.zeros((mask_YX.shape[0], mask_YX.shape[1] + 2), np.int8)
+    padded[:, 1:-1] = mask_YX
+    rows, edges = np.nonzero(np.diff(padded, axis=1))
+    for row, (start, end) in zip(rows[::2].tolist(), edges.reshape(-1, 2).tolist(), strict=True):
+        above = set(numbered[row - 1, start:end].tolist()) - {0} if row else set()
+        touched = sorted({root(number) for number in above})
+        if not touched:
+            touched = [len(parent)]
+            parent.append(len(parent))
+        for other in touched[1:]:
+            parent[other] = touched[0]
+        numbered[row, start:end] = touched[0]
     roots = np.array([root(number) for number in range(len(parent))])
     used, dense = np.unique(roots, return_inverse=True)
     return dense.astype(np.int32)[numbered], len(used) - 1

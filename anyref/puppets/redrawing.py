@@ -22,7 +22,8 @@ from anyref.worlds.identities import LABELS, kind_of
 
 GENERATORS = ("kaleido", "magref")
 """Which embedded models draw, in order of preference."""
-_STEPS = 12
+_STEPS, _FRAMES = 12, 5
+"""Five frames are the shortest video that moves; the last of them is the picture."""
 _MARGIN = 0.1
 _SMALLEST = 60
 """Pixels of a subject in the generated frame, of 64 x 96, below which it counts as not found."""
@@ -78,7 +79,7 @@ def prompt_for(label: str, prompt: str) -> str:
 def redraw(
     pipeline: Any, segmenter: PhraseSegmenter, picture_YX3: Picture, words: Sequence[str], seed: int
 ) -> Picture:
-    """The subject of a picture in another pose and place, cut from a frame of a new video with a margin.
+    """The subject of a picture in another pose and place, cut from the last frame of a short new video with a margin.
 
     `pipeline`: an AnyRefPipeline of an embedded model; `words`: the prompt, then the subject's class. The whole frame where the subject
     is not found in it.
@@ -93,10 +94,11 @@ def redraw(
         prompt=prompt,
         reference_images=[Reference(np.dstack([picture_YX3, alpha]), kind=kind_of(label), label=label)],
         num_inference_steps=_STEPS,
+        num_frames=_FRAMES,
         generator=torch.Generator("cpu").manual_seed(seed),
         output_type="np",
     ).frames[0]
-    frame = np.rint(np.asarray(frames[len(frames) // 2]) * 255).astype(np.uint8)
+    frame = np.rint(np.asarray(frames[-1]) * 255).astype(np.uint8)
     found = phrase_search.find(segmenter, frame, [label])[0]
     largest = max((thing.mask_YX for thing in found), key=np.count_nonzero, default=np.zeros((0, 0), bool))
     if largest.sum() < _SMALLEST:

@@ -60,7 +60,7 @@ def test_prompts_name_a_subject_in_the_worlds_words() -> None:
     assert redrawing.prompt_for("elephant", "") == "an elephant jumps in a room by day."
 
 
-def test_the_subject_goes_in_cut_out_and_comes_back_cut_from_the_middle_frame(
+def test_the_subject_goes_in_cut_out_and_comes_back_cut_from_the_last_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def cut(_: Any, picture: NDArray[np.uint8], boxes: list[Any]) -> NDArray[np.bool_]:
@@ -79,7 +79,7 @@ def test_the_subject_goes_in_cut_out_and_comes_back_cut_from_the_middle_frame(
     def pipeline(**arguments: Any) -> Any:
         given.update(arguments)
         frames = np.zeros((5, 64, 96, 3))
-        frames[2, 20:40, 30:50, 0] = frames[2, 0:2, 0:2, 0] = 1.0
+        frames[-1, 20:40, 30:50, 0] = frames[-1, 0:2, 0:2, 0] = 1.0
         return SimpleNamespace(frames=[frames])
 
     picture = np.zeros((30, 30, 3), np.uint8)
