@@ -359,3 +359,19 @@ def test_synonyms_become_aliases_of_the_most_specific_name(tmp_path):
     assert woman["aliases"] == ["individual"]
     assert woman["scores"]["duplicate_iou"] == 0
     assert other["scores"]["duplicate_iou"] > 0.95
+
+
+def test_black_bars_are_not_shown_to_the_detector(curated):
+    (a, _, _), _, store = curated
+    shapes = []
+
+    class Watched(world.Detector):
+        def detect(self, picture_YX3, phrases):
+            shapes.append(picture_YX3.shape)
+            return super().detect(picture_YX3, phrases)
+
+    cropped = a.with_values({"clip.crop": [6, 4, world.HEIGHT - 6, world.WIDTH - 4]})
+    worker = GroundingWorker(GroundingStage(), Watched())
+    (found,) = worker(cropped, store).records
+    assert set(shapes) == {(world.HEIGHT - 12, world.WIDTH - 8, 3)}
+    assert [row["box"] for row in found["detections"]] == [row["box"] for row in a["detections"]]

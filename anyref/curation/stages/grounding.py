@@ -4,7 +4,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from anyref.curation.clips import ONE_CPU, clip_of, device_of, evenly, pictures
+import numpy as np
+
+from anyref.curation.clips import ONE_CPU, clip_of, device_of, evenly, inside, pictures
 from anyref.curation.regions import box_iou
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
@@ -18,7 +20,8 @@ _SAME_BOX = 0.7
 class GroundingStage:
     """Detects every tag that is not a background in evenly spaced frames of the clip.
 
-    Boxes are kept from a low score on, with their raw scores: the threshold is a decision. Words that say where a subject is ("the dog on
+    Black bars are cut off before the detector looks. Boxes, in pixels of the whole frame, are kept from a low score on, with their raw scores:
+    the threshold is a decision. Words that say where a subject is ("the dog on
     the left") are not shown to the detector, which would look for a left; they choose among its boxes.
     """
 
@@ -33,7 +36,7 @@ class GroundingStage:
     """Show the detector a tag's words of place, too: for detectors that were trained on them."""
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "grounding"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "tags"})
     writes: ClassVar[frozenset[str]] = frozenset({"detections"})
 
@@ -64,15 +67,20 @@ class GroundingWorker:
                 for index, part in zip(wanted, parts, strict=True)
             ]
             sides = [part[1] for part in parts]
-            frames = evenly(clip_of(record), self.stage.num_frames)
+            clip = clip_of(record)
+            frames = evenly(clip, self.stage.num_frames)
+            down, right = clip.crop.top, clip.crop.left
             for frame, picture in zip(frames, pictures(record, store, frames), strict=True):
-                found = self._detect(picture, phrases, sides)
+                found = self._detect(np.ascontiguousarray(inside(picture, clip.crop)), phrases, sides)
                 rows += [
                     {
                         "frame": frame,
                         "tag": wanted[detection.phrase],
                         "phrase": phrases[detection.phrase],
-                        "box": [float(side) for side in detection.box],
+                        "box": [
+                            float(side + shift)
+                            for side, shift in zip(detection.box, (down, right) * 2, strict=True)
+                        ],
                         "score": float(detection.score),
                     }
                     for detection in found
