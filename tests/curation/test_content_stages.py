@@ -370,8 +370,8 @@ def test_black_bars_are_not_shown_to_the_detector(curated):
             shapes.append(picture_YX3.shape)
             return super().detect(picture_YX3, phrases)
 
-    cropped = a.with_values({"clip.crop": [6, 4, world.HEIGHT - 6, world.WIDTH - 4]})
+    cropped = a.with_values({"clip.crop": [8, 8, world.HEIGHT - 8, world.WIDTH - 8]})
     worker = GroundingWorker(GroundingStage(), Watched())
     (found,) = worker(cropped, store).records
-    assert set(shapes) == {(world.HEIGHT - 12, world.WIDTH - 8, 3)}
+    assert set(shapes) == {(world.HEIGHT - 16, world.WIDTH - 16, 3)}
     assert [row["box"] for row in found["detections"]] == [row["box"] for row in a["detections"]]
