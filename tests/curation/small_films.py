@@ -82,3 +82,11 @@ class Doubled:
         if number == "small":
             return Outcome("dropped", "too small")
         return Outcome.ok(record.with_values({"double": number * self.factor}))
+
+
+@dataclass(frozen=True)
+class Unopened(Doubled):
+    """A stage whose model is not there."""
+
+    def open(self) -> "Doubled":
+        raise FileNotFoundError("there are no weights")

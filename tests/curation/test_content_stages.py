@@ -374,4 +374,5 @@ def test_black_bars_are_not_shown_to_the_detector(curated):
     worker = GroundingWorker(GroundingStage(), Watched())
     (found,) = worker(cropped, store).records
     assert set(shapes) == {(world.HEIGHT - 16, world.WIDTH - 16, 3)}
-    assert [row["box"] for row in found["detections"]] == [row["box"] for row in a["detections"]]
+    boxes, whole = (np.array([row["box"] for row in one["detections"]]) for one in (found, a))
+    assert np.abs(boxes - whole).max() <= 3, "a colour's edge is a matter of its neighbourhood"

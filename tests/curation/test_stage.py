@@ -1,10 +1,13 @@
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from small_films import Doubled
+from small_films import Doubled, Unopened
 
 from anyref.curation.stage import Outcome, Record, Resources, canonical, config_hash, input_hash
+from anyref.curation.store import Store
+from anyref.curation.work import Child
 
 
 def test_a_record_is_changed_by_making_another() -> None:
@@ -36,3 +39,12 @@ def test_an_outcome_has_a_reason_or_records() -> None:
         Outcome("dropped")
     with pytest.raises(AssertionError):
         Outcome("failed", "because", (Record("a", "clip"),))
+
+
+def test_a_stage_that_does_not_open_is_no_record_s_fault(tmp_path: Path) -> None:
+    hands = Child(Unopened())
+    try:
+        outcome = hands.work(Record("one", "clip", {"number": 1}), Store(str(tmp_path), str(tmp_path)))
+    finally:
+        hands.close()
+    assert outcome == Outcome("failed", "there are no weights")
