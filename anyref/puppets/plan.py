@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from anyref import provenance
 from anyref.latents import VideoShape
 from anyref.puppets import STAGES, Stage, models
-from anyref.puppets.budgets import BUDGETS
+from anyref.puppets.budgets import BUDGETS, Name
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
 
@@ -33,7 +33,7 @@ class Recipe:
 
     output: Path = Path("outputs/puppets")
     """Run folders, caches and weights."""
-    budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
+    budget: Name = "cpu"
     stages: tuple[Stage, ...] = STAGES
     """Which stages, in order; those whose weights are there are skipped."""
     seed: int = 0
