@@ -1,7 +1,8 @@
 """An identity encoder for the puppet world: pictures of the same subject lie close, of others of its class far apart.
 
-A small convolutional network trained contrastively on real clips of training identities: a piece of a frame against reference pictures of the
-subject, of five others of its class, and of everybody else in the batch. It never sees a generated frame, so it can judge them.
+A small convolutional network trained contrastively on real clips of training identities: a piece of a frame against reference pictures of
+the subject, of three others of its class, of two that look much like it, and of everybody else in the batch. It never sees a generated
+frame, so it can judge them.
 """
 
 from itertools import pairwise
@@ -20,7 +21,8 @@ from anyref.training.loop import FitConfig, fit
 from anyref.worlds import PuppetWorld
 
 SIZE = 64
-DISTRACTORS = 5
+DISTRACTORS, LOOKALIKES = 3, 2
+"""Others of the subject's class at random, and others that share most traits with it, of any class: colours alone tell nobody."""
 WHOLE_FRAMES = 0.4
 """Share of single-subject samples that show the whole frame, as videos are judged."""
 Picture = NDArray[np.uint8]
@@ -110,12 +112,15 @@ def train(config: FitConfig, batch_size: int = 48, device: str = "cpu") -> Ident
                 box = np.array([0, 0, *sample.frames_FYX3.shape[1:3]], dtype=np.int32)
             pieces.append(prepare(piece(sample.frames_FYX3[frame], box, rng, reach)))
             own = subject.references[int(rng.random() < 0.15)]
-            others = world.distractors(subject, DISTRACTORS, index, unlike=False)
+            others = [
+                *world.distractors(subject, DISTRACTORS, index, unlike=False),
+                *world.lookalikes(subject, LOOKALIKES, index),
+            ]
             pictures += [prepare(variant.image) for variant in (own, *others)]
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             vectors = encoder(to_tensor(pieces + pictures).to(device))
         score = encoder.log_scale.clamp(max=4.0).exp() * vectors[:batch_size] @ vectors[batch_size:].T
-        target = torch.arange(batch_size, device=device) * (1 + DISTRACTORS)
+        target = torch.arange(batch_size, device=device) * (1 + DISTRACTORS + LOOKALIKES)
         right = float((score.argmax(dim=1) == target).float().mean())
         return functional.cross_entropy(score, target), {"right": right}
 

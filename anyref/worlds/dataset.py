@@ -18,6 +18,7 @@ from anyref.worlds.identities import (
     Sticker,
     appearance,
     draw_look,
+    draw_lookalike,
     kind_of,
     look_of,
 )
@@ -117,6 +118,12 @@ class PuppetWorld:
             nearest[chosen] = -1.0
             chosen.append(int(nearest.argmax()))
         return [self._another(rng, looks[i]) for i in chosen[1:]]
+
+    def lookalikes(self, subject: Subject, n: int, index: int) -> list[ReferenceVariant]:
+        """Cross references of `n` others of the split that share most traits with the subject, of its class or of another."""
+        own = look_of(subject.identity)
+        rng = Random(f"{self.split}/{self.seed}/{index}/{subject.identity}/lookalikes")
+        return [self._another(rng, draw_lookalike(rng, own, self.split)) for _ in range(n)]
 
     def picture(self, subject: Subject, index: int) -> ReferenceVariant:
         """Another cross reference of the subject: another pose, light and place than those of its clip's."""

@@ -4,7 +4,7 @@ A look is a frozen record of strings; its identity is the record joined with sla
 Latin square: every class and nearly every colour occurs in every split, but no combination (so no identity) occurs in two.
 """
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from random import Random
 from typing import Literal
 
@@ -198,6 +198,42 @@ def draw_look(rng: Random, label: str, split: Split, hat: bool | None = None) ->
         look = _draw_any(rng, label, split, hat)
         if split_of(look) == split:
             return look
+
+
+def draw_lookalike(rng: Random, look: Look, split: Split) -> Look:
+    """Another look of the split that shares most traits with this one: another class in the same colours, another pattern, another hair ..."""
+    while True:
+        changed = _with_one_change(rng, look, split)
+        if changed != look and split_of(changed) == split:
+            return changed
+
+
+def _with_one_change(rng: Random, look: Look, split: Split) -> Look:
+    if isinstance(look, Creature):
+        pattern = rng.choice(PATTERNS) if look.label in ANIMALS else "plain"
+        if rng.random() < 0.3:
+            return replace(look, main=look.second, second=look.main, pattern=pattern)
+        label = rng.choice((*ANIMALS, *OBJECTS))
+        if (label in ANIMALS) != (look.label in ANIMALS):
+            pattern = rng.choice(PATTERNS) if label in ANIMALS else "plain"
+        return Creature(label, look.main, look.second, pattern)
+    if isinstance(look, Person):
+        other = draw_look(rng, look.label, split)
+        assert isinstance(other, Person)
+        trait = rng.choice(("skin", "hair", "bottom", "hat", "label"))
+        if trait == "label":
+            label = rng.choice(PEOPLE)
+            skirts = label in ("woman", "girl")
+            return replace(
+                look,
+                label=label,
+                hair_style=rng.choice(HAIR_STYLES[label]),
+                bottom_style=look.bottom_style if skirts else "trousers",
+            )
+        if trait == "hat":
+            return replace(look, hat_style=other.hat_style, hat=other.hat)
+        return replace(look, **{trait: getattr(other, trait)})
+    return draw_look(rng, look.label, split)
 
 
 def _draw_any(rng: Random, label: str, split: Split, hat: bool | None) -> Look:

@@ -1,5 +1,6 @@
 """Looks and their splits."""
 
+from dataclasses import fields
 from pathlib import Path
 from random import Random
 
@@ -9,7 +10,16 @@ from PIL import Image
 
 import anyref.worlds
 from anyref.worlds import LABELS, SETTINGS
-from anyref.worlds.identities import SPLITS, Sticker, draw_look, kind_of, look_of, split_of
+from anyref.worlds.identities import (
+    SPLITS,
+    Creature,
+    Sticker,
+    draw_look,
+    draw_lookalike,
+    kind_of,
+    look_of,
+    split_of,
+)
 from anyref.worlds.photographs import PHOTOGRAPHS
 from anyref.worlds.scene import Wishes, draw_scene
 
@@ -60,3 +70,25 @@ def test_every_photograph_is_there_small_and_licensed() -> None:
         with Image.open(file) as image:
             assert max(image.size) <= 128
             assert np.asarray(image).std() > 5
+
+
+@pytest.mark.parametrize("label", ["dog", "car", "woman", "boy", "sticker"])
+def test_a_lookalike_is_another_of_the_split_and_shares_most_traits(label: str) -> None:
+    rng = Random(3)
+    labels = set()
+    for split in SPLITS:
+        for _ in range(40):
+            own = draw_look(rng, label, split)
+            other = draw_lookalike(rng, own, split)
+            assert other.identity != own.identity
+            assert split_of(other) == split
+            assert look_of(other.identity) == other
+            labels.add(other.label)
+            if label in ("dog", "car"):
+                assert isinstance(own, Creature)
+                assert isinstance(other, Creature)
+                assert {other.main, other.second} == {own.main, own.second}
+            if label in ("woman", "boy"):
+                shared = sum(getattr(own, f.name) == getattr(other, f.name) for f in fields(own))
+                assert shared >= len(fields(own)) - 3
+    assert (len(labels) > 3) == (label != "sticker")
