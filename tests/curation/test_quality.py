@@ -81,6 +81,32 @@ def test_copies_are_found_and_other_takes_are_not(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("turned", "in_step", "same"), [(20, True, True), (20, False, False), (40, True, False)]
+)
+def test_coarsely_coded_copies_are_told_by_their_changes(turned: int, in_step: bool, same: bool) -> None:
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2, 256).astype(np.uint8)
+    other = bits.copy()
+    other[rng.permutation(256)[:turned]] ^= 1
+    changes = 2 + np.sin(np.arange(40) / 3)
+    records = [
+        Record(
+            name,
+            "clip",
+            {
+                "hashes": {"pictures": [np.packbits(picture).tobytes().hex()], "changes": list(series)},
+                "source": {"uri": f"{name}.mp4", "height": 64, "width": 96},
+            },
+        )
+        for name, picture, series in (
+            ("a", bits, changes),
+            ("b", other, changes if in_step else changes + rng.normal(0, 0.4, 40)),
+        )
+    ]
+    assert Duplicates()._same(*records) is same
+
+
 # Motion at short side 256 and two samples a second, 95th percentile, as research measured it with Farneback on the larger pictures.
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -177,8 +177,11 @@ class Duplicates:
     """Share of the 256 bits of a picture's hash that may differ, mean over the clip."""
     min_correlation: float = 0.8
     """Between the changes of brightness from frame to frame."""
+    recoded_distance: float = 0.1
+    """The share that may differ where the changes agree as `recoded_correlation` asks: coarse coding turns bits of flat pictures."""
+    recoded_correlation: float = 0.98
     name: str = field(default="duplicates", init=False)
-    version: int = field(default=1, init=False)
+    version: int = field(default=2, init=False)
     reads: frozenset[str] = field(default=frozenset({"hashes", "clip", "source", "scores.blur"}), init=False)
     writes: frozenset[str] = field(default=frozenset({"duplicate_of"}), init=False)
 
@@ -207,12 +210,14 @@ class Duplicates:
         if first["source.uri"] == second["source.uri"]:
             return False  # another time of one take, however alike
         distances = _distances(a["pictures"], b["pictures"])
-        if float(distances.min(axis=1).mean()) > self.max_distance:
+        distance = float(distances.min(axis=1).mean())
+        if distance > self.recoded_distance:
             return False
         x, y = _smoothed(a["changes"]), _smoothed(b["changes"])
         if max(x.max(initial=0.0), y.max(initial=0.0)) < 0.5:  # a still: its picture is all there is
-            return True
-        return _correlation(x, y) >= self.min_correlation
+            return distance <= self.max_distance
+        wanted = self.min_correlation if distance <= self.max_distance else self.recoded_correlation
+        return _correlation(x, y) >= wanted
 
 
 def _sampled(signals: Signals, clip: Clip) -> slice:
