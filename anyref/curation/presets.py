@@ -112,7 +112,7 @@ PUPPETS = Models(
     captioner="puppets", tagger="puppets", detector="puppets", segmenter="puppets", image_text="puppets", image="puppets",
     faces="puppets", aesthetic="puppets", inpainter="puppets", varier="puppets",
     # Measured on validation identities: of pairs of one subject 2 % lie below .9, of pairs of others of its class 2 % above .89.
-    face_similarity=0.8, face_similarity_across=0.88, object_similarity=0.88,
+    face_similarity=0.8, face_similarity_across=0.94, object_similarity=0.94,
     class_prompt="a {}", whole_phrases=True,
 )  # fmt: skip
 MODELS = {"real": REAL, "open": OPEN, "puppets": PUPPETS}
@@ -161,7 +161,7 @@ PUPPET_BOUNDS = (
     "variant.redux.identity=0.85:", "variant.redux.dino=0.85:0.999", "variant.redux.clip=off",
     "variant.inpaint.dino=0.4:0.999", "variant.inpaint.clip=off", "variant.composite.dino=:0.999",
     # The embedded encoder is trained to see through pose and place: two views of one subject lie at .97, so no bound tells a copy.
-    "variant.crossclip.identity=0.88:", "variant.crossclip.dino=0.88:0.9999", "variant.crossclip.clip=off",
+    "variant.crossclip.identity=0.96:", "variant.crossclip.dino=0.96:0.9999", "variant.crossclip.clip=off",
 )  # fmt: skip
 """The world's pictures are small, flat and drawn; its embedded models have their own scales."""
 
