@@ -211,8 +211,12 @@ def draw_lookalike(rng: Random, look: Look, split: Split) -> Look:
 def _with_one_change(rng: Random, look: Look, split: Split) -> Look:
     if isinstance(look, Creature):
         pattern = rng.choice(PATTERNS) if look.label in ANIMALS else "plain"
-        if rng.random() < 0.3:
+        change = rng.random()
+        if change < 0.2:
             return replace(look, main=look.second, second=look.main, pattern=pattern)
+        if change < 0.6:
+            colour = rng.choice([name for name in _COLOUR_NAMES if name not in (look.main, look.second)])
+            return replace(look, **{rng.choice(("main", "second")): colour})
         label = rng.choice((*ANIMALS, *OBJECTS))
         if (label in ANIMALS) != (look.label in ANIMALS):
             pattern = rng.choice(PATTERNS) if label in ANIMALS else "plain"

@@ -87,7 +87,7 @@ def test_a_lookalike_is_another_of_the_split_and_shares_most_traits(label: str) 
             if label in ("dog", "car"):
                 assert isinstance(own, Creature)
                 assert isinstance(other, Creature)
-                assert {other.main, other.second} == {own.main, own.second}
+                assert len({other.main, other.second} & {own.main, own.second}) >= 1
             if label in ("woman", "boy"):
                 shared = sum(getattr(own, f.name) == getattr(other, f.name) for f in fields(own))
                 assert shared >= len(fields(own)) - 3
