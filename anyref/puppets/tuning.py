@@ -113,7 +113,6 @@ def _sheets(
         image_encoder=image_encoder,
         method=method,
     )
-    pipeline.set_progress_bar_config(disable=True)
     frames = method.training_frames(method.sampled_shape(recipe.shape, keep_canvas=False))
     world = PuppetWorld("validation", recipe.seed, recipe.height, recipe.width, frames)
     samples = [world.clip(index) for index in range(2)]

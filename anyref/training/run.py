@@ -98,6 +98,7 @@ def _tell_mix(source: Any, count: int) -> None:
 
 def sheet_drawer(pipeline: Any, samples: Sequence[Sample], folder: Path) -> Callable[[int], None]:
     """A function of the step that generates the samples' captions with their references and writes one contact sheet."""
+    pipeline.set_progress_bar_config(disable=True)  # the training's own lines are the progress
 
     def draw(step: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
