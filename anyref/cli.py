@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"anyref {__version__}")
         return 0
     try:
-        config = parse(_with_usual(given) or ["--help"])
+        config = parse(given or ["--help"])
         if config is not None:
             _call(config)
     except KeyboardInterrupt:
@@ -130,6 +130,7 @@ def _call(config: Any) -> None:
 
 def parse(arguments: Sequence[str]) -> Any:
     """The config of the command that the arguments name; None after printing help. Raises ValueError, one sentence."""
+    arguments = _with_usual(list(arguments))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -137,15 +138,13 @@ def parse(arguments: Sequence[str]) -> Any:
                 _grammar(),
                 prog="anyref",
                 description="Videos from reference images and a sentence. Each command explains itself: anyref COMMAND --help.",
-                args=list(arguments),
+                args=arguments,
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
             )
     except SystemExit as stop:
         if not stop.code:
             return None
-        command = next(
-            (c.name for c in COMMANDS if list(arguments)[: len(c.name.split())] == c.name.split()), ""
-        )
+        command = next((c.name for c in COMMANDS if arguments[: len(c.name.split())] == c.name.split()), "")
         raise ValueError(
             f"{_condense(complaint.getvalue())}; see {' '.join(['anyref', *command.split(), '--help'])}"
         ) from None
