@@ -1,5 +1,6 @@
 """What a curation did, in numbers: the funnel, what every bound looked at, classes, licences, identities, and what training would draw."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ class FunnelRow(NamedTuple):
     failed: int
     quarantined: int
     reasons: tuple[tuple[str, int], ...]
-    """Commonest first; by what stands before the colon."""
+    """Commonest first; of dropped records the scores, of damaged ones what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -250,11 +251,17 @@ def _variants_of(sample: Sample, kept: Sequence[ObjectRow]) -> Iterator[Variant]
         yield from face.variants
 
 
+def _names_of(fate: Fate) -> list[str]:
+    """What a funnel calls the reasons of a record: scores that dropped it, or what is wrong with it without the name of its file."""
+    if fate.status == "dropped":
+        return [part.split(":")[0].strip()[:60] for part in fate.reason.split(";") if part.strip()]
+    sentence = re.sub(r"^\S+\.\w+ ", "", fate.reason.split(";")[0])
+    return [re.sub(r"\d+", "N", sentence)[:80]] if sentence else []
+
+
 def _funnel_row(stage: str, fates: Sequence[Fate]) -> FunnelRow:
     counts = Counter(fate.status for fate in fates)
-    named = Counter(
-        part.split(":")[0].strip()[:60] for fate in fates for part in fate.reason.split(";") if part.strip()
-    )
+    named = Counter(name for fate in fates for name in _names_of(fate))
     return FunnelRow(
         stage,
         len(fates),

@@ -80,7 +80,7 @@ _CPU = Budget(
         "kaleido": _CPU_METHOD,
         "segmenter": replace(_SMALL, steps=800, batch_size=24),
         "saber": _CPU_METHOD,
-        "identity": replace(_SMALL, steps=3000, batch_size=32),
+        "identity": replace(_SMALL, steps=2000, batch_size=32),
         "phrase-segmenter": replace(_SEEING, steps=1400, batch_size=16),
         "image-text": replace(_SEEING, steps=800, batch_size=48, learning_rate=1e-3, muon_learning_rate=6e-3),
         "actions": replace(_SMALL, steps=300),

@@ -11,7 +11,7 @@ from anyref.curation.decisions import Bound
 from anyref.curation.draws import VariantSampling
 from anyref.curation.report import data_card, histogram, html
 from anyref.curation.store import Store
-from anyref.curation.survey import Fate, Survey
+from anyref.curation.survey import Fate, Survey, _funnel_row
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,13 @@ def test_histogram_counts_both_sides_and_draws_the_limits():
     assert "var(--drop)" in svg
     assert "nan" not in histogram([1.0, 1.0], Bound("clip", "blur", 1.0))
     assert np.isfinite([float(x) for x in re.findall(r'height="([\d.]+)"', svg)]).all()
+
+
+def test_damaged_files_are_counted_by_what_is_wrong_with_them():
+    fates = [
+        Fate("a", "probe", "quarantined", "a.mp4 cannot be decoded after frame 7 (bad data); leave it out"),
+        Fate("b", "probe", "quarantined", "b.mp4 cannot be decoded after frame 21 (bad data); leave it out"),
+        Fate("c", "probe", "dropped", "blur: 3 is below 4; flow: 2 is below 3"),
+    ]
+    row = _funnel_row("probe", fates)
+    assert row.reasons == (("cannot be decoded after frame N (bad data)", 2), ("blur", 1), ("flow", 1))
