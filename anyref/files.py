@@ -25,6 +25,25 @@ def atomic(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second run out of a folder that one writes to. The lock goes with the process, however that ends.
+
+    Raises ValueError where another run is at work. Folders on the way are made.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"another run writes to {folder}; wait for it, or give another output folder"
+            ) from error
+        yield
+
+
 def write_json(path: Path, record: dict[str, Any]) -> None:
     """Write `record` as indented JSON, atomically. Paths become strings; anything else that JSON cannot hold is our bug."""
     with atomic(path) as partial:

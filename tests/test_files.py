@@ -65,3 +65,14 @@ def test_hash_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("2")
     assert files.sha256(tmp_path) != first
     assert files.sha256(tmp_path / "a") == "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35"
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with (
+        files.alone(tmp_path / "new" / "run"),
+        pytest.raises(ValueError, match="another run writes"),
+        files.alone(tmp_path / "new" / "run"),
+    ):
+        pass
+    with files.alone(tmp_path / "new" / "run"):
+        assert (tmp_path / "new" / "run").is_dir()

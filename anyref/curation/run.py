@@ -16,6 +16,7 @@ from anyref.curation import ledger
 from anyref.curation.local import Local, Report
 from anyref.curation.stage import Gathering, Outcome, Record, Stage, canonical
 from anyref.curation.store import Store
+from anyref.files import alone
 
 _TRIAL = 20
 """After so many records, a stage that fails on more than half of them is taken to be broken."""
@@ -200,17 +201,8 @@ def _alone(store: Store) -> Iterator[None]:
     if "://" in store.root:
         yield
         return
-    import fcntl
-
     root = Path(store.root)
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ValueError(
-                f"another run writes to {root}; wait for it, or give another output folder"
-            ) from error
+    with alone(root):
         for folder in ("blobs", "ledger"):
             for partial in (root / folder).rglob(".*-*"):
                 partial.unlink(missing_ok=True)

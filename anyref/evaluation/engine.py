@@ -31,8 +31,8 @@ from anyref.evaluation.journal import Journal, Lying, key_digest
 from anyref.evaluation.metrics import FileFootage, Metric, Result, VideoUnderTest, make_metric
 from anyref.evaluation.rows import REASON, Place, Row, UsedModel, digest
 from anyref.evaluation.suites import Suite
-from anyref.evaluation.videos import Taken, inspect_all, match_videos, notes
-from anyref.files import check_writable, sha256, write_json
+from anyref.evaluation.videos import Matched, Taken, inspect_all, match_videos, notes
+from anyref.files import alone, check_writable, sha256, write_json
 from anyref.perception import Model
 from anyref.provenance import commit, versions
 
@@ -96,17 +96,33 @@ def evaluate(
 ) -> Outcome:
     """Score a folder of videos. `wishes` names models, else the suite's own are asked; `config` is kept in run.json.
 
-    Raises ValueError, before a model is loaded: no case of the suite's categories, no video, two videos of one case.
+    Raises ValueError, before a model is loaded: no case of the suite's categories, no video, two videos of one case; another run at work in `output`.
     """
-    start = time.perf_counter()
-    names = [weighted.metric for weighted in suite.metrics]
     mine = _cases_of(suite, cases)
     matched = match_videos(mine, videos)
-    hashes = {case.key: _case_sha256(case) for case in mine}
     check_writable(output / RUN)
+    settings = {"videos": videos, **(config or {})}
+    with alone(output):
+        return _evaluate(
+            mine, matched, output, suite, settings, wishes or Wishes(suite.backend), answerers, make
+        )
+
+
+def _evaluate(
+    mine: Sequence[EvaluationCase],
+    matched: Matched,
+    output: Path,
+    suite: Suite,
+    settings: Mapping[str, Any],
+    wishes: Wishes,
+    answerers: Answerers | None,
+    make: Callable[[str], Metric],
+) -> Outcome:
+    start = time.perf_counter()
+    names = [weighted.metric for weighted in suite.metrics]
+    hashes = {case.key: _case_sha256(case) for case in mine}
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     _announce(console, mine, [case.key for case in matched.missing], matched.extra)
-    wishes = wishes or Wishes(suite.backend)
     with _progress(console) as progress:
         step = progress.add_task("looking at the videos", total=len(matched.videos))
         taken = inspect_all(matched.videos, output / "videos.jsonl", lambda: progress.advance(step))
@@ -129,7 +145,7 @@ def evaluate(
         console.print(f"left out: {left_out}: {reason}")
     missing = tuple(case.key for case in matched.missing)
     outcome = Outcome(run.scored, missing, matched.extra, run.unavailable, statuses)
-    record = {"config": {"videos": videos, **(config or {})}, "suite": suite.name, **asdict(outcome)}
+    record = {"config": dict(settings), "suite": suite.name, **asdict(outcome)}
     _record(output, run, {**record, "seconds": round(time.perf_counter() - start, 2)})
     return outcome
 

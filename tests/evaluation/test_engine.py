@@ -22,6 +22,7 @@ from anyref.evaluation.engine import evaluate
 from anyref.evaluation.metrics import JSON, METRICS, Mark, Metric, Result, VideoUnderTest, make_metric
 from anyref.evaluation.rows import read_rows
 from anyref.evaluation.suites import Suite, Weighted, narrowed
+from anyref.files import alone
 from anyref.media import write_video
 from anyref.perception import Box, Model, ModelCard
 
@@ -144,6 +145,12 @@ def test_every_case_gets_a_status(bench: tuple[list[EvaluationCase], Path], tmp_
     assert bright.details == {"size": 1.0}
     assert rows["c1", "t.model"].models["encoder"].revision == "r1"
     assert str(tmp_path) not in (tmp_path / "out" / "rows.jsonl").read_text()
+
+
+def test_two_runs_do_not_share_an_output(bench: tuple[list[EvaluationCase], Path], tmp_path: Path) -> None:
+    cases, videos = bench
+    with alone(tmp_path / "out"), pytest.raises(ValueError, match="another run writes"):
+        evaluate(cases, videos, tmp_path / "out", SUITE)
 
 
 def test_a_second_call_computes_nothing(bench: tuple[list[EvaluationCase], Path], tmp_path: Path) -> None:
