@@ -230,9 +230,8 @@ def serve() -> None:
     worker, refused = None, None
     try:
         worker = stage.open()
-    except (
-        Exception
-    ) as error:  # no input is at fault: said for every record, and the run stops at the first few
+    except Exception as error:
+        # No input is at fault: said for every record, and the run stops at the first few.
         refused = Outcome("failed", _sentence(error))
     _send(answers, "open")
     while True:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import kill, offspring, still_alive
 from small_films import Doubled, write_films
 
 from anyref.curation import ledger
@@ -200,24 +201,6 @@ def finish(code: str, *arguments: object) -> str:
     return output.decode()
 
 
-def kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def offspring(pid: int) -> list[int]:
-    """Processes below this one."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == pid:
-            found += [int(stat.parent.name), *offspring(int(stat.parent.name))]
-    return found
-
-
 def workers(pid: int, actors: bool = False) -> list[int]:
     """Those of the processes below this one that do a stage's work: Ray's actors, and their or our children."""
     found = []
@@ -261,9 +244,7 @@ def kill_at_random(tmp_path: Path, engine: str, kills: int) -> None:
             shutil.rmtree(output)
     assert start(RUN, output, films, engine).wait(900) == 0
     assert contents(output) == contents(undisturbed)
-    assert not [pid for pid in orphans if Path(f"/proc/{pid}").exists()], (
-        "what a killed run started ends by itself"
-    )
+    assert not still_alive(orphans, 20), "what a killed run started ends by itself"
 
 
 def test_killed_and_resumed_it_gives_the_same_bytes(tmp_path: Path) -> None:
