@@ -95,7 +95,7 @@ class PuppetsTrainCommand:
     output: Path = Path("outputs/puppets")
     """Folder of runs, caches and finished weights."""
     budget: Literal["cpu", "cpu-long", "cuda", "rehearsal"] = "cpu"
-    """cpu: under three hours on two cores, by the sum of its measured parts; cpu-long: what the embedded weights were trained with;
+    """cpu: meant for under three hours on two cores, estimated and never run in one piece; cpu-long: what the embedded weights were trained with;
     cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
     stages: tuple[Stage, ...] = STAGES
     """Which stages; those that are finished are skipped."""

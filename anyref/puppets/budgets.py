@@ -39,7 +39,8 @@ class Budget:
 
 
 Name = Literal["cpu", "cpu-long", "cuda", "rehearsal"]
-"""cpu: adds up to two hours and forty minutes of two cores at the rates that were measured, never run in one piece. cpu-long: what the embedded
+"""cpu: meant for under three hours of two cores; estimated at two hours and forty minutes from times of single stages (those of one
+core halved), never run in one piece. cpu-long: what the embedded
 weights were trained with. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for tests; learns nothing."""
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
 _SEEING = Part(1, weight_decay=0.05)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -68,16 +68,7 @@ def _train_autoencoder(recipe: Recipe) -> None:
     vae = models.build_autoencoder()
     torch.manual_seed(recipe.seed)
     models.initialise(vae, recipe.seed)
-    config = recipe.fit("autoencoder")
-    budget = BUDGETS[recipe.budget]
-    autoencoder.train(
-        vae.to(recipe.device),
-        config,
-        recipe.shape,
-        compiled=budget.compiled,
-        batch_scale=budget.batch_scale,
-    )
-    if reached(config):
+    if _fit_autoencoder(recipe, "autoencoder", vae):
         _save_autoencoder(recipe, vae, folder, record_of_stage(recipe, "autoencoder"))
 
 
@@ -87,17 +78,23 @@ def _train_decoder(recipe: Recipe) -> None:
         return
     record = json.loads((folder / "training.json").read_text())
     vae = AutoencoderKLWan.from_pretrained(folder).float()
-    config, budget = recipe.fit("decoder"), BUDGETS[recipe.budget]
-    autoencoder.train_decoder(
+    if _fit_autoencoder(recipe, "decoder", vae):
+        _save_autoencoder(recipe, vae, folder, record)
+        files.write_json(folder / "decoder.json", record_of_stage(recipe, "decoder"))
+
+
+def _fit_autoencoder(recipe: Recipe, stage: Literal["autoencoder", "decoder"], vae: AutoencoderKLWan) -> bool:
+    """Train all of it or its decoder; whether the stage has taken all its steps."""
+    config, budget = recipe.fit(stage), BUDGETS[recipe.budget]
+    train = autoencoder.train if stage == "autoencoder" else autoencoder.train_decoder
+    train(
         vae.to(recipe.device),
         config,
         recipe.shape,
         compiled=budget.compiled,
         batch_scale=budget.batch_scale,
     )
-    if reached(config):
-        _save_autoencoder(recipe, vae, folder, record)
-        files.write_json(folder / "decoder.json", record_of_stage(recipe, "decoder"))
+    return reached(config)
 
 
 def _save_autoencoder(recipe: Recipe, vae: AutoencoderKLWan, folder: Path, record: dict[str, Any]) -> None:
