@@ -74,7 +74,7 @@ def test_rehearsal_stops_resumes_and_leaves_a_model(tmp_path: Path) -> None:
         pipeline = AnyRefPipeline.from_pretrained(tmp_path / "weights" / name)
         assert pipeline.method.name == name
         assert pipeline.method.defaults.num_frames == models.NUM_FRAMES
-        reference = Reference(picture, subject_mask=picture[..., 3] > 0)
+        reference = Reference(picture, phrase="a dog", subject_mask=picture[..., 3] > 0)
         frames = pipeline("a dog walks on a beach.", [reference], num_inference_steps=1).frames[0]
         assert frames.shape == (models.NUM_FRAMES, models.HEIGHT, models.WIDTH, 3)
     assert isinstance(pipeline.matter, Segmenter)
