@@ -97,6 +97,8 @@ VARIANT_BOUNDS: tuple[Bound, ...] = (
     Bound("variant", "crossclip.identity", 0.55),
     Bound("variant", "crossclip.dino", 0.6, 0.95),
     Bound("variant", "crossclip.clip", 0.05),
+    # Open: a photograph's light changes its colours more than one subject's differ from another's. Measured all the same.
+    Bound("variant", "crossclip.colour"),
 )
 
 
@@ -187,6 +189,7 @@ def variant_values(variant: Variant) -> dict[str, float | None]:
         f"{variant.kind}.identity": variant.similarity_identity,
         f"{variant.kind}.dino": variant.similarity_dino,
         f"{variant.kind}.clip": variant.similarity_clip,
+        f"{variant.kind}.colour": variant.similarity_colour,
     }
 
 

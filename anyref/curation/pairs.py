@@ -67,7 +67,7 @@ class CrossPairs:
     count: int = 4
     """At most, for each subject, and one of each clip: those of other films first, then the least alike."""
     name: ClassVar[str] = "cross-pairs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset(
         {
             "source",
@@ -78,6 +78,7 @@ class CrossPairs:
             "objects",
             "object_vectors",
             "object_looks",
+            "object_colours",
         }
     )
     writes: ClassVar[frozenset[str]] = frozenset({"face_candidates", "objects"})
@@ -121,6 +122,7 @@ class CrossPairs:
                 similarity_identity=own.likeness("identity", view),
                 similarity_dino=likeness,
                 similarity_clip=view.class_margin,
+                similarity_colour=own.likeness("colour", view),
                 reason=copied,
                 accepted=not copied,
             )
@@ -158,14 +160,16 @@ class CrossPairs:
         found = []
         for record, rows in zip(records, objects, strict=True):
             dino = _stored(record, "object_vectors", store)
-            looks = read_vectors(store, record["object_looks"]) if record.get("object_looks") else None
+            others = {
+                name: read_vectors(store, record[of])
+                for name, of in (("look", "object_looks"), ("colour", "object_colours"))
+                if record.get(of)
+            }
             for number, row in enumerate(rows):
                 cut = next((variant for variant in row.variants if variant.kind == "segment"), None)
                 if row.global_identity_id and cut and dino is not None:
                     kept = not reasons(row.scores, self.rules.of("object"))
-                    vectors = {"dino": dino[number]}
-                    if looks is not None:
-                        vectors["look"] = looks[number]
+                    vectors = {"dino": dino[number], **{name: all_[number] for name, all_ in others.items()}}
                     view = View.of(record, row.object_id, row.global_identity_id, cut.uri, vectors, kept)
                     found.append(replace(view, class_margin=row.scores.get("class_margin")))
         return found

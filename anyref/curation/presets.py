@@ -160,8 +160,10 @@ PUPPET_BOUNDS = (
     "face.short_side=6:", "face.area=0.001:", "face.detection=0.35:", "view.detection=0.35:",
     "variant.redux.identity=0.85:", "variant.redux.dino=0.85:0.999", "variant.redux.clip=off",
     "variant.inpaint.dino=0.4:0.999", "variant.inpaint.clip=off", "variant.composite.dino=:0.999",
-    # The embedded encoder is trained to see through pose and place: two views of one subject lie at .97, so no bound tells a copy.
-    "variant.crossclip.identity=0.96:", "variant.crossclip.dino=0.96:0.9999", "variant.crossclip.clip=off",
+    # The embedded encoder is trained to see through pose and place: two views of one subject lie at .97, so no bound tells a copy. It
+    # sees through one small colour, too; the histograms do not. Chosen on 200 films of seed 0, measured on others.
+    "variant.crossclip.identity=0.96:", "variant.crossclip.dino=0.98:0.9999", "variant.crossclip.clip=off",
+    "variant.crossclip.colour=0.9:",
 )  # fmt: skip
 """The world's pictures are small, flat and drawn; its embedded models have their own scales."""
 

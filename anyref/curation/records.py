@@ -137,6 +137,8 @@ class Variant:
     similarity_identity: float | None = None
     similarity_dino: float | None = None
     similarity_clip: float | None = None
+    similarity_colour: float | None = None
+    """Bhattacharyya coefficient of the cut-outs' colours, 0 to 1; of "crossclip" objects only."""
     accepted: bool = True
     reason: str = ""
     """Why it was not accepted."""
@@ -324,7 +326,9 @@ def _mapped(hint: Any, value: Any, change: Any) -> Any:
     if value is None:
         return None
     if dataclasses.is_dataclass(hint):
-        return {name: _mapped(inside, value[name], change) for name, inside in _fields(hint).items()}
+        # What an older manifest does not have takes its default.
+        fields = _fields(hint).items()
+        return {name: _mapped(inside, value[name], change) for name, inside in fields if name in value}
     if get_origin(hint) is dict:
         inner = get_args(hint)[1]
         changed = change(value)

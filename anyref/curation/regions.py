@@ -177,6 +177,23 @@ def thumbnail(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     return small.astype(np.float32).ravel()
 
 
+def colours(cut: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The colours of an RGBA cut-out: the square root of its smoothed histogram in CIELAB, 8 x 16 x 16 values of unit length.
+
+    The product of two is their Bhattacharyya coefficient: 1 for equal colours in equal shares, 0 for none in common. Zeros for a cut-out
+    of nothing.
+    """
+    import cv2
+    from scipy.ndimage import gaussian_filter
+
+    lab = cv2.cvtColor(np.ascontiguousarray(cut[..., :3]), cv2.COLOR_RGB2LAB)[cut[..., 3] >= 128]
+    # Of a and b the outer quarters hold only the loudest colours; they count as the loudest of the inner ones.
+    inner = lab.clip((0, 64, 64), (255, 191, 191))
+    counts, _ = np.histogramdd(inner, bins=(8, 16, 16), range=((0, 256), (64, 192), (64, 192)))
+    smooth = gaussian_filter(counts, sigma=1.0)
+    return np.sqrt(smooth / max(smooth.sum(), 1e-12)).astype(np.float32).ravel()
+
+
 def sharpness(picture_YX3: Picture, side: int = 256) -> float:
     """Variance of the Laplacian of luma, with the longer side scaled down to `side` pixels (never up: that would only blur)."""
     import cv2

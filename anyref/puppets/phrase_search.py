@@ -16,6 +16,8 @@ from anyref.puppets.phrase_network import HEIGHT, NOUNS, WIDTH, PhraseSegmenter,
 from anyref.puppets.phrases import SUBJECT, Shown
 from anyref.worlds import PuppetWorld
 
+PIECE = 1.5
+"""How many times larger than a piece of it a thing is; two neighbours of about one size are two."""
 MARGIN = 0.12
 """Around a box that is to be cut out, in lengths of its long side."""
 
@@ -156,7 +158,22 @@ def _apart(named_YX: NDArray[np.bool_], core_YX: NDArray[np.bool_], smallest: in
         if (grown == owner).all():
             break
         owner = grown
-    return [owner == number for number in large if (owner == number).sum() >= smallest]
+    return _joined([owner == number for number in large if (owner == number).sum() >= smallest])
+
+
+def _joined(things: list[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+    """Give what touches a thing more than twice its size to it: the leaves are the flower's, though their stalk is too thin to have a core."""
+    kept: list[NDArray[np.bool_]] = []
+    for thing in sorted(things, key=lambda thing: -int(thing.sum())):
+        around = np.pad(thing, 1)
+        near = around[:-2, 1:-1] | around[2:, 1:-1] | around[1:-1, :-2] | around[1:-1, 2:] | thing
+        for index, other in enumerate(kept):
+            if (near & other).any() and PIECE * thing.sum() < other.sum():
+                kept[index] = other | thing
+                break
+        else:
+            kept.append(thing)
+    return kept
 
 
 def components(mask_YX: NDArray[np.bool_]) -> tuple[NDArray[np.int32], int]:

@@ -53,12 +53,18 @@ def run(recipe: Recipe) -> None:
 
 
 def _save(model: Any, folder: Path, record: dict[str, Any]) -> None:
-    """bf16 safetensors and the record of the training beside them; `training.json` marks the folder as finished."""
+    """The parts and the record of the training beside them; `training.json` marks the folder as finished."""
+    _save_parts(model, folder)
+    files.write_json(folder / "training.json", record)
+
+
+def _save_parts(model: Any, folder: Path) -> None:
+    """bf16 safetensors and the configuration."""
     model.to("cpu", torch.bfloat16).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
-    config.pop("_name_or_path", None)  # where the training began is a path of that machine
+    # Where the training began is a path of that machine; and caches are known by this file.
+    config.pop("_name_or_path", None)
     files.write_json(folder / "config.json", config)
-    files.write_json(folder / "training.json", record)
 
 
 def _train_autoencoder(recipe: Recipe) -> None:
@@ -98,8 +104,8 @@ def _fit_autoencoder(recipe: Recipe, stage: Literal["autoencoder", "decoder"], v
 
 
 def _save_autoencoder(recipe: Recipe, vae: AutoencoderKLWan, folder: Path, record: dict[str, Any]) -> None:
-    """bf16, and what is shipped is what is measured."""
-    vae.to("cpu", torch.bfloat16).save_pretrained(folder)
+    """What is shipped is what is measured."""
+    _save_parts(vae, folder)
     shipped = AutoencoderKLWan.from_pretrained(folder).float().eval()
     clips, canvases = autoencoder.measure_psnr(shipped, recipe.shape, 64, "test")
     files.write_json(folder / "training.json", record | {"psnr_db": {"clips": clips, "canvases": canvases}})

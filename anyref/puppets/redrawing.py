@@ -22,7 +22,7 @@ from anyref.worlds.identities import LABELS, kind_of
 
 GENERATORS = ("kaleido", "magref")
 """Which embedded models draw, in order of preference."""
-_STEPS, _FRAMES = 12, 5
+_STEPS, _FRAMES = 8, 5
 """Five frames are the shortest video that moves; the last of them is the picture."""
 _MARGIN = 0.1
 _SMALLEST = 60

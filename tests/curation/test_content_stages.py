@@ -213,8 +213,10 @@ def test_one_subject_is_one_across_films_and_pairs_have_no_copies(curated):
     pairs = [v for row in objects(a, "red dog") for v in row["variants"] if v["kind"] == "crossclip"]
     assert pairs
     assert all(v["source_id"].startswith(b.id) for v in pairs)
+    assert all(0.5 < v["similarity_colour"] <= 1.0001 for v in pairs)  # one red dog, on other grounds
     face_pairs = [v for v in a["faces"][0]["variants"] if v["kind"] == "crossclip"]
     assert face_pairs[0]["source_id"].startswith(c.id)
+    assert face_pairs[0]["similarity_colour"] is None  # a face is not cut out
     assert all(v["reason"].startswith("copy:") != v["accepted"] or v["reason"] for v in pairs)
 
 

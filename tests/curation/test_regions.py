@@ -56,6 +56,22 @@ def test_shape():
     assert regions.shape_of(np.zeros((5, 5), np.bool_)).area == 0
 
 
+def test_colours_tell_one_small_part_from_another_whatever_the_shape_and_place():
+    def cut(colour, part, size=40, at=0):
+        picture = np.zeros((size, size, 4), np.uint8)
+        picture[at : at + size // 2] = (*colour, 255)
+        picture[at : at + size // 8, : size // 4] = (*part, 255)
+        return regions.colours(picture)
+
+    red_with_white = cut((200, 30, 30), (240, 240, 240))
+    assert red_with_white @ red_with_white == pytest.approx(1, abs=1e-4)
+    assert red_with_white @ cut((200, 30, 30), (240, 240, 240), size=80, at=20) > 0.99
+    grey_part = float(red_with_white @ cut((200, 30, 30), (120, 120, 120)))
+    assert 0.9 < grey_part < 0.97  # a sixteenth of it differs
+    assert red_with_white @ cut((30, 30, 200), (240, 240, 240)) < 0.2
+    assert not regions.colours(np.zeros((8, 8, 4), np.uint8)).any()
+
+
 def test_keepers_follow_the_order_and_make_no_chains():
     masks = [
         rectangle(0, 0, 20, 20),

@@ -76,6 +76,17 @@ def test_things_that_touch_are_told_apart_by_their_cores(painted: PhraseSegmente
     assert not (found[0].mask_YX & found[1].mask_YX).any()
 
 
+def test_a_small_piece_on_a_thin_stalk_is_the_larger_things(painted: PhraseSegmenter) -> None:
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[6:36, 30:60, 0] = 255
+    picture[36:42, 44:46, 0] = 255  # a stalk without a core
+    picture[42:52, 36:54, 0] = 255
+    (whole,) = phrase_search.find(painted, picture, ["dog"])[0]
+    np.testing.assert_array_equal(whole.mask_YX, picture[..., 0] > 0)
+    picture[36:42] = 0
+    assert len(phrase_search.find(painted, picture, ["dog"])[0]) == 2  # what does not touch it is another's
+
+
 @pytest.mark.parametrize("size", [(64, 96), (128, 192), (37, 50), (200, 60)])
 def test_masks_have_the_size_of_the_picture(painted: PhraseSegmenter, size: tuple[int, int]) -> None:
     picture = np.zeros((*size, 3), np.uint8)

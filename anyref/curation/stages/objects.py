@@ -14,6 +14,7 @@ from anyref.curation.regions import (
     Mask,
     box_of,
     brightness,
+    colours,
     crop,
     cut_out,
     inside_share,
@@ -55,9 +56,11 @@ class ObjectStage:
     """A thing of which this share lies in a larger one is part of it."""
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "objects"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "objects"})
-    writes: ClassVar[frozenset[str]] = frozenset({"objects", "object_vectors", "object_looks"})
+    writes: ClassVar[frozenset[str]] = frozenset(
+        {"objects", "object_vectors", "object_looks", "object_colours"}
+    )
 
     def open(self) -> "ObjectWorker":
         """See `Stage`."""
@@ -128,7 +131,7 @@ class ObjectWorker:
 
     def __call__(self, record: Record, store: Store) -> Outcome:
         """Writes `objects` with scores, aliases, part_of and variants, and `object_vectors` ({uri, model}, rows as `objects`; or None); and
-        `object_looks`, the name of their thumbnails."""
+        `object_looks` and `object_colours`, the names of their thumbnails and of their histograms."""
         rows = [from_json(ObjectRow, value) for value in record["objects"]]
         by_frame: dict[int, list[int]] = defaultdict(list)
         for index, row in enumerate(rows):
@@ -157,12 +160,13 @@ class ObjectWorker:
                 )
         rows = self._judged(rows, [crops[index] for index in range(len(rows))])
         rows = [_with_variants(row, crops[i], segments[i], store) for i, row in enumerate(rows)]
-        vectors = self._vectors([segments[index] for index in range(len(rows))], store)
-        looks = [thumbnail(segments[index]) for index in range(len(rows))]
+        cuts = [segments[index] for index in range(len(rows))]
+        vectors = self._vectors(cuts, store)
         values = {
             "objects": to_json(rows),
             "object_vectors": vectors,
-            "object_looks": put_vectors(store, np.stack(looks)) if looks else None,
+            "object_looks": put_vectors(store, np.stack([thumbnail(cut) for cut in cuts])) if cuts else None,
+            "object_colours": put_vectors(store, np.stack([colours(cut) for cut in cuts])) if cuts else None,
         }
         return Outcome.ok(record.with_values(values))
 
