@@ -230,28 +230,34 @@ class Select:
     floors: tuple[Rules, ...] = (DEFAULT_RULES,)
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "select"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"clip", "objects", "face_candidates"})
-    writes: ClassVar[frozenset[str]] = frozenset({"to_draw"})
+    writes: ClassVar[frozenset[str]] = frozenset({"to_draw", "to_redraw"})
 
     def open(self) -> "Select":
         """See `Stage`: there is nothing to load."""
         return self
 
     def __call__(self, record: Record, store: Store) -> Outcome:  # noqa: ARG002 - the protocol's
-        """Writes `to_draw`, ids in their order."""
+        """Writes `to_draw`, ids in their order, and `to_redraw`: of the objects among them the best of each phrase, for a model that
+        draws is dear and the frames of a clip show one subject."""
         area = box_area(Box(*record["clip"]["crop"]))
         chosen = []
+        best: dict[tuple[int, int], ObjectRow] = {}
         for value in record["objects"]:
             row = from_json(ObjectRow, value)
             if any(not reasons(row.scores, floor.of("object")) for floor in self.floors):
                 chosen.append(row.object_id)
+                phrase = (row.start, row.end)
+                if phrase not in best or row.score > best[phrase].score:
+                    best[phrase] = row
         for value in record["face_candidates"]:
             face = from_json(FaceRow, value)
             views = [view_values(view, area) for view in face.pool]
             if any(not reasons(view, floor.of("face")) for floor in self.floors for view in views):
                 chosen.append(face.face_id)
-        return Outcome.ok(record.with_values({"to_draw": chosen}))
+        redrawn = [row.object_id for row in best.values()]
+        return Outcome.ok(record.with_values({"to_draw": chosen, "to_redraw": redrawn}))
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ class VariantStage:
     """Vary the background, too (MAGREF B.4)."""
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "variants"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"objects", "object_faces", "face_candidates", "background", "donors", "to_draw"}
+        {"objects", "object_faces", "face_candidates", "background", "donors", "to_draw", "to_redraw"}
     )
     writes: ClassVar[frozenset[str]] = frozenset(
         {"objects", "face_candidates", "face_vectors", "background", "variant_refusals"}
@@ -196,9 +196,9 @@ class VariantWorker:
 
         if self.inpainter:
             orders.append(_Order("inpaint", row.object_id, partial(inpaint, self.inpainter)))
-        orders += self._redrawn(
-            row.object_id, on_plain(segment), ANEW.format(row.label), seed, compared, store
-        )
+        if row.object_id in record["to_redraw"]:
+            anew = ANEW.format(row.label)
+            orders += self._redrawn(row.object_id, on_plain(segment), anew, seed, compared, store)
         for number, uri in enumerate(record.get("donors", ())[: self.stage.composites]):
             orders.append(_Order("composite", row.object_id, partial(compose, number, uri)))
         return orders
