@@ -15,15 +15,16 @@ from anyref.provenance import record
 class AblateCommand:
     """Run an ablation table of the papers in the puppet world: train every row and seed alike, measure, show the published table beside it.
 
-    Rows and seeds that are finished are kept; the same command goes on.
+    Rows and seeds that are finished are kept; the same command goes on. A row that stands in several tables is trained once.
     """
 
     table: tyro.conf.Positional[str]
     """magref-3, magref-4, magref-figure-6, kaleido-2, kaleido-3, kaleido-4, kaleido-5 or saber."""
     output: Annotated[Path | None, shown("PATH", "runs/ablations/TABLE")] = None
-    """Folder of runs, measurements, table.md, table.json and table.png."""
-    budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
-    """cpu: meant for ten minutes a row and seed, not timed yet; cuda: the full budget, not run yet; rehearsal: every line, learns nothing."""
+    """Folder of table.md, table.json and table.png; what is trained and measured lies in `rows` beside it, for all tables."""
+    budget: Literal["cpu", "cpu-short", "cuda", "rehearsal"] = "cpu"
+    """cpu: meant for ten minutes a row and seed, not timed yet; cpu-short: a third of it; cuda: the full budget, not run yet; rehearsal: every
+    line, learns nothing."""
     seeds: int = 3
     """How many trainings of each row."""
     row: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("STR", "all")] = ()

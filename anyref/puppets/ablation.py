@@ -1,7 +1,8 @@
 """Run a named ablation table in the puppet world: every row on the same clips, in as many steps, from the same seeds; then measure them all.
 
 Rows are recipes of training/recipes.py. A row and seed is one training run and one measurement, each kept when it is finished, so that an
-interrupted table goes on. Clips are encoded once a row; the seed decides initial noise, order and dropout.
+interrupted table goes on. A recipe that stands in several tables is trained once for all of them, in `rows` beside the tables' folders.
+Clips are encoded once a recipe; the seed decides initial noise, order and dropout.
 """
 
 import shutil
@@ -9,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from anyref.backbone import load_backbone
-from anyref.files import write_json
-from anyref.methods.folder import read_folder
+from anyref.files import alone, write_json
+from anyref.methods.folder import ModelFolder, read_folder
 from anyref.puppets.comparison import Plan, compare
 from anyref.puppets.judging import Rate
 from anyref.puppets.measure import Results, Show
@@ -32,14 +34,18 @@ class Budget:
     measured: int
     phases: tuple[Phase, ...] = ()
     compiled: bool = True
+    num_inference_steps: int | None = None
+    """Of the videos that are measured; None: the model's own."""
 
 
 BUDGETS: Mapping[str, Budget] = {
     "cpu": Budget(250, 768, 16, 48, (Phase(0.7, 2, 32),)),
+    "cpu-short": Budget(120, 512, 16, 32, (Phase(0.7, 2, 32),), num_inference_steps=12),
     "cuda": Budget(6000, 20_000, 128, 200, (Phase(0.6, 2, 256),)),
-    "rehearsal": Budget(2, 4, 2, 2, compiled=False),
+    "rehearsal": Budget(2, 4, 2, 2, compiled=False, num_inference_steps=2),
 }
-"""cpu: meant for ten minutes a row and seed, not timed yet. cuda: the full budget, not run yet. rehearsal: every line, learns nothing."""
+"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: a third of it. cuda: the full budget, not run yet. rehearsal: every
+line, learns nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,17 @@ class Ablation:
     backbones: Path = Path("outputs/puppets/weights")
     device: str = "cpu"
     workers: int = 1
-    parts: tuple[str, ...] = ("retrieval", "pairs")
+    parts: tuple[str, ...] = ("retrieval", "pairs", "loss")
     """Parts of a measurement, as in measure.py."""
 
+    @property
+    def rows_folder(self) -> Path:
+        """Where recipes are trained and measured, those of all tables in the same parent."""
+        return self.output.parent / "rows" / self.budget
 
+
+DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
+"""Measures that are differences: 0 says that references do not matter."""
 Outcomes = dict[str, list[Results]]
 """Row to the results of its seeds, in their order."""
 
@@ -95,18 +108,26 @@ def run(
     for seed in range(ablation.seeds):
         for number, (row, recipe) in enumerate(recipes.items()):
             show(f"{row}, seed {seed}", seed * len(recipes) + number, total)
-            model = _train(ablation, row, recipe, seed)
-            found[row].append(_measure(ablation, f"{row}, seed {seed}", model, tell))
+            with alone(ablation.rows_folder / shared_name(recipe)):
+                model = _train(ablation, recipe, seed)
+                found[row].append(_measure(ablation, f"{row}, seed {seed}", model, tell))
     show(ablation.table, total, total)
     return found
 
 
-def configured(ablation: Ablation, row: str, recipe: TrainingRecipe, seed: int) -> TrainingRecipe:
-    """The row's recipe at this budget and seed."""
+def shared_name(recipe: TrainingRecipe) -> str:
+    """TABLE-ROW of the first row that is this recipe."""
+    return next(
+        f"{table}-{row}" for table, rows in ABLATIONS.items() for row, one in rows.items() if one == recipe
+    )
+
+
+def configured(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> TrainingRecipe:
+    """A row's recipe at this budget and seed."""
     budget = BUDGETS[ablation.budget]
     fit = replace(
         recipe.train.fit,
-        output=ablation.output / row / f"seed-{seed}",
+        output=ablation.rows_folder / shared_name(recipe) / f"seed-{seed}",
         num_steps=budget.num_steps,
         seed=seed,
         validate_every=0,
@@ -127,30 +148,41 @@ def configured(ablation: Ablation, row: str, recipe: TrainingRecipe, seed: int) 
     )
 
 
-def _train(ablation: Ablation, row: str, recipe: TrainingRecipe, seed: int) -> Path:
-    one = configured(ablation, row, recipe, seed)
+def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
+    one = configured(ablation, recipe, seed)
     output = one.train.fit.output
     model = output / "model"
     if not (model / "training.json").exists():
         write_json(output / "asked.json", {"recipe": asdict(one)})
         load = partial(load_backbone, one.base, one.method)
         pipeline = load().to(ablation.device)
-        train(one, pipeline, load, ablation.workers, cache=ablation.output / row / "cache")
+        train(one, pipeline, load, ablation.workers, cache=output.parent / "cache")
         # Optimizer states are several times the model, and a finished row needs none.
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return model
 
 
 def _measure(ablation: Ablation, name: str, model: Path, tell: Callable[[str, str, Rate], None]) -> Results:
+    budget = BUDGETS[ablation.budget]
     plan = Plan(
         judge=WEIGHTS / "identity.safetensors",
-        count=BUDGETS[ablation.budget].measured,
-        kept=ablation.output / "measured",
+        count=budget.measured,
+        kept=ablation.rows_folder / "measured",
         parts=ablation.parts,
         device=ablation.device,
     )
-    measured = compare({name: read_folder(model)}, plan, tell=tell)
+    measured = compare({name: _sampled(read_folder(model), budget.num_inference_steps)}, plan, tell=tell)
     return dict(measured.models[name])
+
+
+def _sampled(folder: ModelFolder, steps: int | None) -> ModelFolder:
+    """The model with videos of as many sampling steps."""
+    if steps is None:
+        return folder
+    method: Any = folder.method
+    return replace(
+        folder, method=replace(method, defaults=replace(method.defaults, num_inference_steps=steps))
+    )
 
 
 def _backbone(base: str, folder: Path) -> Path:
@@ -158,10 +190,11 @@ def _backbone(base: str, folder: Path) -> Path:
 
 
 def common_measures(found: Mapping[str, Sequence[Results]]) -> list[str]:
-    """Shares that every row and seed has, in the order of the first."""
+    """Shares and differences that every row and seed has, in the order of the first; losses themselves differ between methods."""
     first = next(iter(found.values()))[0]
     return [
         name
         for name, one in first.items()
-        if one.chance is not None and all(name in results for seeds in found.values() for results in seeds)
+        if (one.chance is not None or name in DIFFERENCES)
+        and all(name in results for seeds in found.values() for results in seeds)
     ]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.evaluation.published import published_rows
-from anyref.puppets.ablation import Outcomes, common_measures
+from anyref.puppets.ablation import DIFFERENCES, Outcomes, common_measures
 from anyref.puppets.judging import Rate
 
 DRAWS = 2000
@@ -178,7 +178,9 @@ def markdown(one: Report) -> str:
                 *(f"{theirs[name]:.3f}" if name in theirs else "" for name in columns),
             ]
         )
-    chances = ", ".join(f"{name} {value:.3f}" for name, value in one.chance.items())
+    chances = ", ".join(
+        f"{name} {value:.3f}" for name, value in one.chance.items() if name not in DIFFERENCES
+    )
     seeds = (
         f"{one.seeds} seeds"
         if one.seeds > 1
@@ -224,7 +226,7 @@ def plot(one: Report) -> bytes:
         reach = np.array([[value.value - value.low, value.high - value.value] for value in values]).T
         axis.errorbar(centres, places, xerr=np.maximum(reach, 0), fmt="o", color="#1f5fa8", capsize=3)
         axis.axvline(one.chance[measure], color="0.7", linestyle=":", label="chance")
-        axis.set_title(measure, fontsize=10)
+        axis.set_title(measure.replace(", ", ",\n"), fontsize=10)
     if metric is not None:
         known = [
             (place, one.published[row][metric])

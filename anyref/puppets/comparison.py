@@ -228,6 +228,7 @@ def as_record(results: Results) -> dict[str, dict[str, Any]]:
 
 def _load(name: str, folder: ModelFolder, judge: identity.IdentityEncoder, plan: Plan, show: Show) -> Bench:
     pipeline = AnyRefPipeline.from_pretrained(folder.path, method=folder.method.name).to(plan.device)
+    pipeline.method = folder.method  # with the defaults that were asked for
     pipeline.set_progress_bar_config(disable=True)
     return Bench(pipeline, judge, plan.count, lambda what, *much: show(f"{name}: {what}", *much))
 

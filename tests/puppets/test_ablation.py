@@ -89,15 +89,46 @@ def test_rows_of_a_table_differ_only_in_their_method_and_base(tmp_path: Path) ->
         asked = Ablation(table, tmp_path)
         alike = [
             replace(
-                one := ablation.configured(asked, row, recipe, 1),
+                one := ablation.configured(asked, recipe, 1),
                 method=None,  # type: ignore[arg-type]
                 base="",
                 train=replace(one.train, fit=replace(one.train.fit, output=Path())),
             )
-            for row, recipe in rows.items()
+            for recipe in rows.values()
         ]
         assert all(one == alike[0] for one in alike)
         assert alike[0].train.fit.seed == 1
+
+
+def test_a_recipe_of_several_tables_is_trained_once(tmp_path: Path) -> None:
+    """Kaleido's ShiftW&H is a row of Tables 2, 3 and 5; MAGREF's plain training of Tables 3 and 4 and of Figure 6."""
+    places = {
+        (table, row): ablation.configured(
+            Ablation(table, tmp_path / table), recipe, 0
+        ).train.fit.output.relative_to(tmp_path)
+        for table, rows in ABLATIONS.items()
+        for row, recipe in rows.items()
+    }
+    assert places["kaleido-2", "shift-w-h"] == places["kaleido-5", "shift-w-h"]
+    assert places["kaleido-3", "cross-pairs"] == places["kaleido-2", "shift-w-h"]
+    assert places["magref-3", "region-mask"] == places["magref-4", "no-disentanglement"]
+    assert places["magref-figure-6", "channel-concat"] == places["magref-3", "region-mask"]
+    for first, place in places.items():
+        for second, other in places.items():
+            same = ABLATIONS[first[0]][first[1]] == ABLATIONS[second[0]][second[1]]
+            assert (place == other) == same
+
+
+def test_a_difference_stands_in_the_table_and_a_loss_does_not() -> None:
+    name = ablation.DIFFERENCES[0]
+    one = {
+        "retrieval": Outcomes((1.0, 0.0), 0.125),
+        name: Outcomes((0.2, 0.4)),
+        "held-out loss": Outcomes((0.7, 0.8)),
+    }
+    text = markdown(report("kaleido-3", {"cross-pairs": [one, one]}))
+    assert "0.300" in text
+    assert "0.750" not in text
 
 
 @pytest.mark.slow
@@ -115,11 +146,12 @@ def test_a_table_runs_and_goes_on(tmp_path: Path) -> None:
         parts=("retrieval",),
     )
     first = ablation.run(asked)
-    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.safetensors")}
-    shutil.rmtree(tmp_path / "out" / "full" / "seed-0")
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").rglob("*.safetensors")}
+    shutil.rmtree(tmp_path / "rows" / "rehearsal" / "magref-4-full" / "seed-0")
     assert ablation.run(asked) == first
     for path, time in made.items():
-        assert (path.stat().st_mtime_ns == time) == ("full" not in path.parts)
+        assert (path.stat().st_mtime_ns == time) == ("magref-4-full" not in path.parts)
     assert set(report("magref-4", first).cells) == {"full", "no-disentanglement"}
-    recipe = json.loads((tmp_path / "out" / "no-disentanglement" / "seed-0" / "asked.json").read_text())
+    rows = tmp_path / "rows" / "rehearsal"
+    recipe = json.loads((rows / "magref-3-region-mask" / "seed-0" / "asked.json").read_text())
     assert recipe["recipe"]["train"]["fit"]["num_steps"] == 2
