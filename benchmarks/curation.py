@@ -1,6 +1,7 @@
 """What S0 to S2 cost: clips and frames per second and core, as a ratio to bare PyAV decoding in the same run; memory; Ray workers.
 
     python benchmarks/curation.py FOLDER [--ray]
+    python benchmarks/curation.py --many 10000
 
 Times are CPU times of this process, so that a busy machine does not change them; the pass over Ray is wall time, and says so.
 """
@@ -95,12 +96,41 @@ def on_ray(films: Path) -> None:
         shutil.rmtree(output)
 
 
+def many(count: int) -> None:
+    """As many films of one second through `curate`, as a user runs it: wall time, and the memory of this process and its largest child."""
+    from anyref import media
+    from anyref.curation.local import Local
+    from anyref.worlds import PuppetWorld
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "films").mkdir()
+    world = PuppetWorld("train", seed=1, height=64, width=96, num_frames=17)
+    for index in range(count):
+        media.write_video(world.clip(index).frames_FYX3[:16], folder / "films" / f"{index:06d}.mp4", fps=16)
+    print(f"{count} films drawn")
+    started = time.monotonic()
+    made = curate(STAGES, Store(str(folder / "set"), str(folder / "films")), Local(1))
+    spent = time.monotonic() - started
+    own, child = (
+        resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(
+        f"{count} films of one second: {len(made.records)} clips in {spent:.0f} s ({spent / count * 1e3:.0f} ms a film, wall); "
+        f"{own:.2f} GiB here, {child:.2f} GiB in the largest child"
+    )
+    shutil.rmtree(folder)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("films", type=Path)
+    parser.add_argument("films", type=Path, nargs="?")
     parser.add_argument("--ray", action="store_true")
+    parser.add_argument("--many", type=int, default=0)
     arguments = parser.parse_args()
-    against_decoding(arguments.films)
-    stages(arguments.films)
-    if arguments.ray:
+    if arguments.films:
+        against_decoding(arguments.films)
+        stages(arguments.films)
+    if arguments.films and arguments.ray:
         on_ray(arguments.films)
+    if arguments.many:
+        many(arguments.many)
