@@ -184,14 +184,20 @@ def colours(cut: NDArray[np.uint8]) -> NDArray[np.float32]:
     of nothing.
     """
     import cv2
-    from scipy.ndimage import gaussian_filter
 
     lab = cv2.cvtColor(np.ascontiguousarray(cut[..., :3]), cv2.COLOR_RGB2LAB)[cut[..., 3] >= 128]
     # Of a and b the outer quarters hold only the loudest colours; they count as the loudest of the inner ones.
     inner = lab.clip((0, 64, 64), (255, 191, 191))
     counts, _ = np.histogramdd(inner, bins=(8, 16, 16), range=((0, 256), (64, 192), (64, 192)))
-    smooth = gaussian_filter(counts, sigma=1.0)
+    light, colour = _blur(8), _blur(16)
+    smooth = np.einsum("ia,jb,kc,abc->ijk", light, colour, colour, counts, optimize=True)
     return np.sqrt(smooth / max(smooth.sum(), 1e-12)).astype(np.float32).ravel()
+
+
+def _blur(bins: int) -> NDArray[np.float64]:
+    """A Gaussian of one bin's deviation, as a matrix over bins."""
+    apart = np.arange(bins)[:, None] - np.arange(bins)
+    return np.exp(-0.5 * np.square(apart))
 
 
 def sharpness(picture_YX3: Picture, side: int = 256) -> float:
