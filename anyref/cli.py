@@ -26,7 +26,6 @@ from anyref.commands import (
     PuppetsMeasureCommand,
     PuppetsPreviewCommand,
     PuppetsTrainCommand,
-    TrainCommand,
 )
 from anyref.curation.command import CurateConfig, CurateReportConfig
 from anyref.curation.output_command import CurateExportConfig, CurateScoreConfig, PuppetsFilmsConfig
@@ -37,6 +36,7 @@ from anyref.evaluation.report_command import CompareConfig, ReportConfig
 from anyref.evaluation.study_command import StudyAnalyzeConfig, StudyMakeConfig
 from anyref.jobs import GenerateConfig
 from anyref.puppets.ablate_command import AblateCommand
+from anyref.train_command import TrainCommand
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -55,7 +55,7 @@ class Command:
 COMMANDS = (
     Command("generate", GenerateConfig, "anyref.generate:generate"),
     Command("methods", MethodsCommand, "anyref.commands:methods"),
-    Command("train", TrainCommand, "anyref.commands:train"),
+    Command("train", TrainCommand, "anyref.train_command:train"),
     Command("puppets preview", PuppetsPreviewCommand, "anyref.commands:puppets_preview"),
     Command("puppets masks", PuppetsMasksCommand, "anyref.commands:puppets_masks"),
     Command("puppets train", PuppetsTrainCommand, "anyref.commands:puppets_train"),

@@ -12,7 +12,7 @@ from anyref import footage
 from anyref.curation import draws
 from anyref.curation import records as rows
 from anyref.curation.assemble import MANIFEST, constant_fps, cut_length, manifest_table
-from anyref.curation.buckets import BatchOrder, bucket_of
+from anyref.curation.buckets import bucket_of
 from anyref.curation.clips import read_picture
 from anyref.curation.draws import Realised, VariantSampling
 from anyref.curation.fitting import Shape, Window, covering, fit_mask, fit_pictures, frame_numbers
@@ -52,11 +52,6 @@ class CuratedSet:
     def _read(self, number: int) -> rows.Sample:
         return rows.from_row(self._table.slice(number, 1).to_pylist()[0])
 
-    def batches(self, buckets: Sequence[Shape], batch_size: int, seed: int = 0) -> BatchOrder:
-        """Batches of rows by size and length."""
-        sizes = (bucket_of(one.height, one.width, one.num_frames, one.fps, buckets) for one in self.clips)
-        return BatchOrder(tuple(sizes), batch_size, seed)
-
 
 @dataclass(frozen=True)
 class ClipSize:
@@ -71,17 +66,26 @@ class ClipSize:
 class CuratedSource:
     """`Source` of `anyref.training.data` over a curated set: `clip(index)` is a pure function of its settings and the index.
 
-    The set is gone through again and again, in another order each time, and drawn anew. Clips too short for the shape are left out;
-    ValueError where none is left.
+    The set is gone through again and again, in another order each time, and drawn anew. Clips too short for the shape are left out, and
+    with `buckets`, of which the shape is one, those that another bucket shows more of; ValueError where none is left.
     """
 
     def __init__(
-        self, curated: CuratedSet, shape: Shape, sampling: VariantSampling | None = None, seed: int = 0
+        self,
+        curated: CuratedSet,
+        shape: Shape,
+        sampling: VariantSampling | None = None,
+        seed: int = 0,
+        buckets: Sequence[Shape] = (),
     ) -> None:
         self.curated, self.shape, self.seed = curated, shape, seed
         self.sampling = sampling or VariantSampling()
-        sizes = enumerate(curated.clips)
-        self._rows = [number for number, size in sizes if size.num_frames >= shape.needs(size.fps)]
+        kinds = tuple(buckets) or (shape,)
+        self._rows = [
+            number
+            for number, size in enumerate(curated.clips)
+            if bucket_of(size.height, size.width, size.num_frames, size.fps, kinds) == kinds.index(shape)
+        ]
         if not self._rows:
             longest = max(size.num_frames / size.fps for size in curated.clips)
             raise ValueError(
@@ -113,7 +117,7 @@ class CuratedSource:
         return self.load(self.row_of(index), index, self.shape)
 
     def load(self, number: int, draw: int, shape: Shape) -> Sample:
-        """Row `number` of the set at a shape; `draw` tells several draws of a row apart. For bucketed batches: see `batch`."""
+        """Row `number` of the set at a shape; `draw` tells several draws of a row apart."""
         row = self.curated.row(number)
         rng = np.random.default_rng((self.seed, draw))
         chosen = list(self._chosen(row, rng))
@@ -125,12 +129,6 @@ class CuratedSource:
         ]
         text = row.caption.text if row.caption else ""
         return Sample(row.sample_id, film.frames_FYX3, shape.fps, text, tuple(_with_place(subjects)))
-
-    def batch(self, order: BatchOrder, buckets: Sequence[Shape], step: int) -> list[Sample]:
-        """The samples of a step, all of one bucket's shape; a run that stopped after `n` steps goes on with step `n`."""
-        drawn = order.batch(step)
-        shape = buckets[drawn.bucket]
-        return [self.load(row, drawn.first + place, shape) for place, row in enumerate(drawn.rows)]
 
     def realised(self, count: int) -> Realised:
         """What the draws of the indices 0 .. count - 1 come to, backgrounds left out; reads the manifest and decodes nothing."""
@@ -155,11 +153,18 @@ class CuratedSource:
 
 
 def curated_clips(
-    address: str, sampling: VariantSampling, fps: float, split: str, seed: int, *size: int
+    address: str,
+    sampling: VariantSampling,
+    fps: float,
+    buckets: Sequence[Shape],
+    split: str,
+    seed: int,
+    *size: int,
 ) -> CuratedSource:
     """A source with the arguments of `PuppetWorld` after its own: split, seed, height, width, number of frames."""
     height, width, num_frames = size
-    return CuratedSource(CuratedSet(address, split), Shape(height, width, num_frames, fps), sampling, seed)
+    shape = Shape(height, width, num_frames, fps)
+    return CuratedSource(CuratedSet(address, split), shape, sampling, seed, buckets)
 
 
 @dataclass(frozen=True)

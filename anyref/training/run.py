@@ -3,7 +3,7 @@
 The pipeline is passed in: training knows the parts it trains, not how videos are sampled.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,8 @@ class DataSet:
     """What decides its samples beside that: part of what a cache of encoded ones is known by."""
     splits: tuple[Split, ...] = ("train", "validation")
     """Those it has; without "validation" nothing is held out."""
+    buckets: tuple[VideoShape, ...] = ()
+    """Lengths and sizes that clips are trained at; none: the model's own."""
 
 
 def run(
@@ -56,28 +58,17 @@ def run(
     data = data or DataSet()
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
-    shape = recipe.method.sampled_shape(
-        VideoShape(asked.num_frames, asked.height, asked.width), keep_canvas=False
-    )
-    size = (shape.height, shape.width, recipe.method.training_frames(shape))
-    encoded: dict[Split, list[Example]] = {}
-    for split in data.splits:
-        count = recipe.clips if split == "train" else min(64, recipe.clips)
-        folder = (cache or output / "cache") / split
-        encoded_with = {"method": record_of(recipe.method), "base": recipe.base, **data.record}
-        write_manifest(folder, {**encoded_with, "shape": asdict(shape), "count": count})
-        source = partial(data.open, split, recipe.world_seed, *size)
-        make = partial(make_encode, partial(_encoders, load), source, recipe.method, shape, recipe.world_seed)
-        build_cache(folder, count, make, workers)
-        encoded[split] = load_cache(folder, count)
-    _tell_mix(data.open("train", recipe.world_seed, *size), recipe.clips)
-    shown = data.open(data.splits[-1], recipe.world_seed, *size)
+    own = VideoShape(asked.num_frames, asked.height, asked.width)
+    shapes = [recipe.method.sampled_shape(one, keep_canvas=False) for one in data.buckets or (own,)]
+    encoded = _encode(recipe, data, shapes, cache or output / "cache", load, workers)
+    first = (shapes[0].height, shapes[0].width, recipe.method.training_frames(shapes[0]))
+    shown = data.open(data.splits[-1], recipe.world_seed, *first)
     pipeline.method = replace(cast("Any", recipe.method), defaults=asked)
     train(
         pipeline.transformer,
         recipe.method,
         pipeline.encoders,
-        TrainingData(encoded["train"], shape, encoded.get("validation", ())),
+        replace(encoded[0], buckets=encoded[1:]),
         recipe.train,
         draw_samples=sheet_drawer(
             pipeline, [shown.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"
@@ -86,8 +77,60 @@ def run(
     if newest_step(output) < recipe.train.fit.num_steps:
         return None
     pipeline.save_pretrained(output / "model")
-    write_json(output / "model" / "training.json", {"recipe": asdict(recipe), "shape": asdict(shape)})
+    write_json(
+        output / "model" / "training.json",
+        {"recipe": asdict(recipe), "shapes": [asdict(one) for one in shapes]},
+    )
     return output / "model"
+
+
+def _encode(
+    recipe: TrainingRecipe,
+    data: DataSet,
+    shapes: Sequence[VideoShape],
+    folder: Path,
+    load: Callable[[], Any],
+    workers: int,
+) -> list[TrainingData]:
+    """The samples of each shape, as many as its share of the clips; a shape that no clip of a split falls to has none there."""
+    sizes = [(one.height, one.width, recipe.method.training_frames(one)) for one in shapes]
+    found: list[dict[Split, list[Example]]] = [{} for _ in shapes]
+    for split in data.splits:
+        count = recipe.clips if split == "train" else min(64, recipe.clips)
+        sources = [partial(data.open, split, recipe.world_seed, *size) for size in sizes]
+        for number, share in enumerate(_shares(sources, count)):
+            shape, place = shapes[number], folder / split
+            if len(shapes) > 1:
+                place = folder / f"{split}-{shape.num_frames}x{shape.height}x{shape.width}"
+            encoded_with = {"method": record_of(recipe.method), "base": recipe.base, **data.record}
+            write_manifest(place, {**encoded_with, "shape": asdict(shape), "count": share})
+            encoders = partial(_encoders, load)
+            make = partial(make_encode, encoders, sources[number], recipe.method, shape, recipe.world_seed)
+            build_cache(place, share, make, workers)
+            found[number][split] = load_cache(place, share)
+            if split == "train" and share:
+                _tell_mix(sources[number](), share)
+    return [
+        TrainingData(one["train"], shape, one.get("validation", ()))
+        for one, shape in zip(found, shapes, strict=True)
+        if one["train"]
+    ]
+
+
+def _shares(sources: Sequence[Callable[[], Source]], count: int) -> list[int]:
+    """How many samples each source gives: in proportion to its clips, at least one of each that has any; 0 of one that cannot be opened."""
+    if len(sources) == 1:
+        return [count]
+    lengths = []
+    for source in sources:
+        try:
+            lengths.append(len(cast("Sized", source())))
+        except ValueError:  # no clip falls to this bucket
+            lengths.append(0)
+    total = sum(lengths)
+    if not total:
+        sources[0]()  # says what is wrong
+    return [max(1, round(count * length / total)) if length else 0 for length in lengths]
 
 
 def _tell_mix(source: Any, count: int) -> None:

@@ -75,13 +75,20 @@ class TrainingData:
     """Encoded samples of one sampled shape; `validation` may be empty.
 
     `short` holds other samples, only their first latent frames encoded: more of them for the same work. The phases that need no more
-    frames than they have draw from them.
+    frames than they have draw from them. `buckets` holds samples of other shapes: a step draws one shape, each by the number of its
+    samples, and then samples of it.
     """
 
     examples: Sequence[Example]
     shape: VideoShape
     validation: Sequence[Example] = ()
     short: Sequence[Example] = ()
+    buckets: "Sequence[TrainingData]" = ()
+
+    @property
+    def shapes(self) -> "tuple[TrainingData, ...]":
+        """This one and its buckets."""
+        return (self, *self.buckets)
 
     def examples_of(self, latent_frames: int) -> Sequence[Example]:
         """What a phase of this many latent frames draws from."""
@@ -107,7 +114,8 @@ def train(
     draw_samples: Callable[[int], None] | None = None,
 ) -> None:
     """Train in place. `draw_samples(step)` writes a contact sheet with the averaged weights."""
-    validation, shape = data.validation, data.shape
+    shapes = data.shapes
+    counts = np.array([len(one.examples) for one in shapes])
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
     transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
@@ -117,17 +125,18 @@ def train(
         transformer.compile_repeated_blocks()
         # Sizes of batches, phases and reference tokens: past torch's limit of 8 the blocks would run uncompiled.
         torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    empty = method.condition([[]], None, shape, encoders).to("cpu", torch.float32)
+    empties = [method.condition([[]], None, one.shape, encoders).to("cpu", torch.float32) for one in shapes]
 
     def loss(step: int, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((config.fit.seed, step))
         progress = step / (config.fit.num_steps * config.fit.accumulate)
-        whole = Phase(1.0, shape.latent[0], config.batch_size)
+        chosen = int(rng.choice(len(shapes), p=counts / counts.sum())) if len(shapes) > 1 else 0
+        whole = Phase(1.0, shapes[chosen].shape.latent[0], config.batch_size)
         phase = next((phase for phase in config.phases if progress < phase.until), whole)
-        examples = data.examples_of(phase.latent_frames)
+        examples = shapes[chosen].examples_of(phase.latent_frames)
         batches = draw_batches(
             examples,
-            shortened(empty, examples[0].latents_CTHW.shape[1]),
+            shortened(empties[chosen], examples[0].latents_CTHW.shape[1]),
             phase.batch_size,
             config.text_dropout,
             config.reference_dropout,
@@ -147,9 +156,12 @@ def train(
         with torch.compiler.set_stance("force_eager"):
             if draw_samples is not None:
                 draw_samples(step)
-            if not validation:
-                return {}
-            return {"held_out_loss": held_out_loss(transformer, encoders, empty, validation, config)}
+            losses = [
+                loss
+                for one, empty in zip(shapes, empties, strict=True)
+                for loss in clip_losses(transformer, encoders, empty, one.validation, config)
+            ]
+            return {"held_out_loss": float(np.mean(losses))} if losses else {}
 
     fit(model, loss, config.fit, is_hidden_matrix, validate)
 
@@ -185,17 +197,6 @@ def pad_text(text: TextContext, length: int) -> TextContext:
         nn.functional.pad(text.tokens_BSD, (0, 0, 0, missing)),
         nn.functional.pad(text.bias_BS, (0, missing), value=-math.inf),
     )
-
-
-def held_out_loss(
-    transformer: AnyRefTransformer,
-    encoders: Encoders,
-    empty: Conditioning,
-    examples: Sequence[Example],
-    config: TrainConfig,
-) -> float:
-    """Mean of `clip_losses`."""
-    return float(np.mean(clip_losses(transformer, encoders, empty, examples, config)))
 
 
 @torch.no_grad()

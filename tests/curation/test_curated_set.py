@@ -9,7 +9,7 @@ import pytest
 from ideal_curation import curate_ideally
 
 from anyref.curation.assemble import CutClips, SplitSets, sample_of, write_manifest
-from anyref.curation.buckets import BatchOrder, bucket_of
+from anyref.curation.buckets import bucket_of
 from anyref.curation.dataset import CuratedSet, CuratedSource, tight_boxes
 from anyref.curation.draws import MIX, VariantSampling, draw, parse_mix
 from anyref.curation.fitting import Shape, covering, fit_mask, fit_pictures, frame_numbers
@@ -150,32 +150,22 @@ def test_what_cannot_be_trained_on_is_said(curated: str, tmp_path: Path) -> None
         CuratedSource(CuratedSet(curated), Shape(64, 96, 200, 8.0))
 
 
-def test_batches_are_of_one_shape_and_resume_to_the_sample(curated: str) -> None:
+def test_each_clip_falls_to_one_bucket(curated: str) -> None:
     whole = CuratedSet(curated)
     buckets = (Shape(32, 48, 9, 8.0), Shape(32, 48, 21, 8.0), Shape(48, 32, 21, 8.0))
-    order = whole.batches(buckets, batch_size=2, seed=1)
-    source = CuratedSource(whole, SHAPE, seed=1)
-    first = [source.batch(order, buckets, step) for step in range(3)]
-    for batch in first:
-        assert len({sample.frames_FYX3.shape for sample in batch}) == 1
-    resumed = source.batch(whole.batches(buckets, 2, 1), buckets, 2)
-    assert [one.key for one in resumed] == [one.key for one in first[2]]
-    assert all((a.frames_FYX3 == b.frames_FYX3).all() for a, b in zip(resumed, first[2], strict=True))
-
-
-def test_an_epoch_shows_every_row() -> None:
-    buckets = tuple(number % 3 if number % 7 else None for number in range(50))
-    order = BatchOrder(buckets, batch_size=4, seed=2)
-    for epoch in (0, 1):
-        steps = range(epoch * order.batches_per_epoch, (epoch + 1) * order.batches_per_epoch)
-        batches = [order.batch(step) for step in steps]
-        seen = Counter(row for batch in batches for row in batch.rows)
-        assert set(seen) == {row for row, bucket in enumerate(buckets) if bucket is not None}
-        assert all(buckets[row] == batch.bucket for batch in batches for row in batch.rows)
-        assert max(seen.values()) <= 2
-    assert [order.batch(step).first for step in (0, 1, 5)] == [0, 4, 20]
-    with pytest.raises(ValueError, match="long enough"):
-        BatchOrder((None, None), 2)
+    rows: list[int] = []
+    falls_to = [bucket_of(one.height, one.width, one.num_frames, one.fps, buckets) for one in whole.clips]
+    for number, shape in enumerate(buckets):
+        if number not in falls_to:
+            with pytest.raises(ValueError, match="train on fewer frames"):
+                CuratedSource(whole, shape, seed=1, buckets=buckets)
+            continue
+        source = CuratedSource(whole, shape, seed=1, buckets=buckets)
+        taken = {source.row_of(index) for index in range(len(source))}
+        assert source.clip(0).frames_FYX3.shape == (shape.num_frames, shape.height, shape.width, 3)
+        rows += taken
+    assert sorted(rows) == list(range(len(whole)))
+    assert len(CuratedSource(whole, buckets[0])) == len(whole), "alone it takes all that are long enough"
 
 
 def test_buckets_go_by_aspect_then_length() -> None:
