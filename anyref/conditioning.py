@@ -41,6 +41,7 @@ class Conditioning:
     `reference_timestep` modulates reference tokens, in [0, 1000]; None: the video's own. `context_BSD` are image features.
     `references_attend` "references": as queries, reference tokens attend to visible reference tokens only, while the video's attend to
     all that is visible. References then do not depend on the video, and with a `reference_timestep` are computed once a video.
+    `after_frames`: the tokens' times count from the end of a video of so many latent frames, and move with it where it is cut; 0: they do not.
     """
 
     channels_BCTHW: Tensor | None = None
@@ -51,6 +52,7 @@ class Conditioning:
     context_BSD: Tensor | None = None
     anchors: Anchors | None = None
     references_attend: Literal["all", "references"] = "all"
+    after_frames: int = 0
 
     def __post_init__(self) -> None:
         check_shapes(self)
@@ -95,6 +97,7 @@ def assemble(noisy_BCTHW: Tensor, timestep_B: Tensor, conditioning: Conditioning
     every step, and a ContextCache computes their keys and values once.
     """
     batch, _, frames, height, width = noisy_BCTHW.shape
+    timestep_B = timestep_B.float()  # solvers give integers, which would cut off a reference's fractional one
     latents = noisy_BCTHW
     if conditioning.channels_BCTHW is not None:
         latents = torch.cat([noisy_BCTHW, conditioning.channels_BCTHW.to(noisy_BCTHW.dtype)], dim=1)
@@ -180,6 +183,10 @@ def _concatenate_tokens(parts: Sequence[Conditioning], batches: list[int]) -> Co
         raise ValueError(
             "one batch mixes references that attend to all tokens with some that attend to references only; run these samples apart"
         )
+    if len({part.after_frames for part in present}) > 1:
+        raise ValueError(
+            "one batch mixes references that follow videos of different lengths; run these samples apart"
+        )
     first = present[0]
     assert first.tokens_BLP is not None
     assert first.positions_BL3 is not None
@@ -207,6 +214,7 @@ def _concatenate_tokens(parts: Sequence[Conditioning], batches: list[int]) -> Co
         visible_BL=None if all_visible else torch.cat(visible),
         reference_timestep=first.reference_timestep,
         references_attend=first.references_attend,
+        after_frames=first.after_frames,
     )
 
 

@@ -25,7 +25,7 @@ from anyref.conditioning import assemble
 from anyref.encoders import Encoders
 from anyref.files import write_json
 from anyref.guidance import Branch, combine, join, make_branches, texts_of, with_texts
-from anyref.latents import PATCH, SPATIAL_STRIDE, TextContext
+from anyref.latents import PATCH, SPATIAL_STRIDE, TextContext, VideoShape
 from anyref.matting import Matter, Segmenter
 from anyref.methods import Method
 from anyref.methods.folder import (
@@ -222,6 +222,10 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         given = {"shuffle": shuffle, "anchor_strength": anchor_strength}
         method = for_call(self.method, official, given, settings)
         check_parts(method, self.transformer.config, has_image_encoder=self.image_encoder is not None)
+        if official and keep_canvas and num_frames is None:  # all that the release samples
+            usual = method.defaults
+            whole = VideoShape(height=usual.height, width=usual.width, num_frames=usual.num_frames)
+            num_frames = method.sampled_shape(whole, keep_canvas=False).num_frames
         sampling = with_given(
             method.defaults, height=height, width=width, num_frames=num_frames, shift=shift, solver=solver,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,

@@ -33,8 +33,9 @@ def test_the_record_is_closed() -> None:
         "context_BSD",
         "anchors",
         "references_attend",
+        "after_frames",
     ]
-    assert {field.default for field in fields(Conditioning)} == {None, "all"}
+    assert {field.default for field in fields(Conditioning)} == {None, "all", 0}
     assert Conditioning().batch is None
 
 
@@ -103,6 +104,12 @@ def test_one_sample_drops_invisible_tokens() -> None:
     none_left = assemble(noisy, timestep, references(1, 4, visible=False))
     assert none_left.tokens_BLP.shape[1] == VIDEO
     assert none_left.group_L is None
+
+
+def test_a_fractional_timestep_survives_a_solver_of_integers() -> None:
+    half = replace(references(1, 3), reference_timestep=12.5)
+    sequence = assemble(torch.randn(1, 16, T, H, W), torch.tensor([500]), half)
+    assert sequence.timesteps_BG.tolist() == [[500.0, 12.5]]
 
 
 def test_references_that_attend_to_themselves_are_fixed_if_their_timestep_is() -> None:

@@ -380,6 +380,25 @@ def test_the_scheduler_on_disk_is_kept(pipeline: AnyRefPipeline, tmp_path: Path)
     assert loaded.scheduler.shift == 4.0
 
 
+def test_a_backbones_scheduler_is_not_the_methods(pipeline: AnyRefPipeline, tmp_path: Path) -> None:
+    """A folder of Wan's has UniPC at its own shift; a method that is asked for by name is sampled as it was published."""
+    pipeline.save_pretrained(tmp_path)
+    (tmp_path / "anyref.json").unlink()
+    FlowMatchEulerDiscreteScheduler(shift=4.0).save_pretrained(tmp_path / "scheduler")
+    loaded = AnyRefPipeline.from_pretrained(tmp_path, method="magref")
+    assert isinstance(loaded.scheduler, diffusers.UniPCMultistepScheduler)
+    assert loaded.scheduler.config.flow_shift == loaded.method.defaults.shift
+
+
+def test_official_with_its_canvas_is_all_that_the_release_samples() -> None:
+    pipe = build("magref")
+    small = {"height": 32, "width": 48, "num_inference_steps": 1, "output_type": "latent"}
+    shapes = [
+        pipe(PROMPT, None, official=True, keep_canvas=keep, **small).frames.shape[2] for keep in (False, True)
+    ]
+    assert shapes == [21, 21], "81 frames either way"
+
+
 def test_models_that_share_their_parts(
     pipeline: AnyRefPipeline, tmp_path: Path, make_family: Callable[[Path, Any], Path]
 ) -> None:

@@ -37,6 +37,8 @@ class ModelFolder:
     path: Path
     shared: Path
     method: Method
+    named: bool = True
+    """Whether its own anyref.json names the method. A backbone's does not: its scheduler is the backbone's, not the method's."""
 
     def part(self, name: str) -> Path | None:
         """Folder of one of PARTS, or None where the model has none."""
@@ -153,7 +155,9 @@ def read_folder(path: Path, method: str | None = None) -> ModelFolder:
             f"{str(path)!r} is a checkpoint of {named!r}, not of {method!r}; leave the method out or change the model"
         )
     try:
-        folder = ModelFolder(path, shared, make_method(str(named or method), record, defaults))
+        folder = ModelFolder(
+            path, shared, make_method(str(named or method), record, defaults), named is not None
+        )
     except (ValueError, TypeError) as error:
         raise ValueError(f"{str(path / RECORD)!r} is wrong: {error}") from error
     missing = [name for name in _REQUIRED if folder.part(name) is None]
@@ -166,9 +170,9 @@ def read_folder(path: Path, method: str | None = None) -> ModelFolder:
 
 
 def read_scheduler(folder: ModelFolder) -> Any:
-    """The scheduler saved with the model, of whatever class, else the one its sampling defaults name."""
+    """The scheduler saved with a model of the method, of whatever class, else the one its sampling defaults name."""
     path = folder.part("scheduler")
-    if path is None:
+    if path is None or not folder.named:
         return make_scheduler(folder.method.defaults.solver, folder.method.defaults.shift)
     try:
         name = json.loads((path / "scheduler_config.json").read_text(encoding="utf-8"))["_class_name"]

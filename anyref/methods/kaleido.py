@@ -33,6 +33,8 @@ TokenPositions = Literal[
     "shift-h",
     "unshifted",
     "concat",
+    "end-concat",
+    "unrotated",
     "shift-w-h-no-overlap",
     "staggered-negative",
     "fixed-negative",
@@ -42,14 +44,15 @@ Positions = Literal[TokenPositions, "channel-concat"]
 Offset = Literal["constant", "per-clip"]
 Fitting = Literal["canvas", "own"]
 
-TimeRule = Literal["i", "T + i", "T + 1 + i", "i - n", "-1"]
-SpaceRule = Literal["0", "S", "S (i + 1)"]
+TimeRule = Literal["i", "T + i", "T + 1 + i", "i - n", "-1", "0"]
+SpaceRule = Literal["0", "S", "S (i + 1)", "none"]
 
 
 class Placement(NamedTuple):
     """Where the tokens of reference i (of n, from 0) stand: t, and the first row h and column w.
 
-    T is the number of the video's token frames, 0 .. T - 1. S is H_max or W_max of eq. 4 (see `Offset`).
+    T is the number of the video's token frames, 0 .. T - 1. S is H_max or W_max of eq. 4 (see `Offset`). "none": all at 0, whatever
+    their row or column.
     """
 
     t: TimeRule
@@ -67,6 +70,10 @@ PLACEMENTS: Mapping[TokenPositions, Placement] = {
     # Paper, A.2: the references are the last frames; eq. 3 has them in front of the video. We follow A.2, as
     # the release's `end_concat` does; in front is "staggered-negative" (only differences of positions count).
     "concat": Placement("T + i", "0", "0"),
+    # Switches of the release that the paper does not compare: `end_concat` as coded, which leaves the shifts on; and `shiftT` off,
+    # which rotates no reference token.
+    "end-concat": Placement("T + i", "S", "S"),
+    "unrotated": Placement("0", "none", "none"),
     # Table 5. The paper does not say where in space its three temporal variants stand. We leave space alone,
     # since they are opposed to the spatial ones; under "fixed-negative" all references then coincide.
     "shift-w-h-no-overlap": Placement("i", "S (i + 1)", "S (i + 1)"),
@@ -113,12 +120,15 @@ def reference_positions(
     sizes = (height, width) if offset == "per-clip" else (MAX_SIZE, MAX_SIZE)
     parts = [torch.zeros(0, 3, dtype=torch.int64)]
     for i, grid in enumerate(grids):
-        times = {"i": i, "T + i": frames + i, "T + 1 + i": frames + 1 + i, "i - n": i - len(grids), "-1": -1}
+        times = {
+            "i": i, "T + i": frames + i, "T + 1 + i": frames + 1 + i, "i - n": i - len(grids), "-1": -1, "0": 0,
+        }  # fmt: skip
         starts = [
-            {"0": 0, "S": size, "S (i + 1)": size * (i + 1)}[rule]
+            {"0": 0, "S": size, "S (i + 1)": size * (i + 1), "none": 0}[rule]
             for rule, size in zip(space, sizes, strict=True)
         ]
-        parts.append(grid_positions((1, *grid)) + torch.tensor([times[time], *starts]))
+        within = grid_positions((1, *grid)) * torch.tensor([1, *(rule != "none" for rule in space)])
+        parts.append(within + torch.tensor([times[time], *starts]))
     return torch.cat(parts)
 
 
@@ -195,6 +205,8 @@ class KaleidoMethod:
     """ "canvas": contained in a white picture of the video's size (the release). "own": a reference keeps its
     aspect, without padding, at about the area of a frame.
     """
+    reference_timestep: float | None = None
+    """What modulates the reference tokens, 0 to 1000; None: the video's own, although they are clean (release: new_adaln off)."""
     max_references: int = 16
     """More are refused. Release: trained with at most 3, and nothing refuses more."""
     cross_pair_probability: float = 0.4
@@ -218,6 +230,10 @@ class KaleidoMethod:
         if self.positions == "channel-concat" and self.fit != "canvas":
             raise ValueError(
                 "positions is 'channel-concat' and fit is 'own'; channels have the video's size, so set fit to 'canvas'"
+            )
+        if self.reference_timestep is not None and not 0 <= self.reference_timestep <= 1000:
+            raise ValueError(
+                f"reference_timestep is {self.reference_timestep}; it must lie between 0 and 1000, or be left out for the video's own"
             )
         if self.max_references < 1:
             raise ValueError(f"max_references is {self.max_references}; it must be at least 1")
@@ -312,8 +328,12 @@ class KaleidoMethod:
         grids = [(one.shape[3] // PATCH[1], one.shape[4] // PATCH[2]) for one in latents]
         tokens_BLP = torch.cat([patchify(one) for one in latents], dim=1)
         places = reference_positions(positions, grids, shape.tokens, self.offset)
-        # `reference_timestep` stays None: the video's own, although these tokens are clean (release: new_adaln off).
-        return Conditioning(tokens_BLP=tokens_BLP, positions_BL3=places[None].to(tokens_BLP.device))
+        return Conditioning(
+            tokens_BLP=tokens_BLP,
+            positions_BL3=places[None].to(tokens_BLP.device),
+            reference_timestep=self.reference_timestep,
+            after_frames=shape.tokens[0] if PLACEMENTS[positions].t.startswith("T") else 0,
+        )
 
     def _channels(
         self, rows: Sequence[Sequence[Reference]], shape: VideoShape, encoders: Encoders
@@ -341,7 +361,7 @@ class KaleidoMethod:
         if self.positions == "channel-concat" or self.offset == "per-clip":
             return
         _, height, width = shape.tokens
-        starts = [0 if rule == "0" else MAX_SIZE for rule in PLACEMENTS[self.positions][1:]]
+        starts = [0 if rule in {"0", "none"} else MAX_SIZE for rule in PLACEMENTS[self.positions][1:]]
         if any(starts) and starts[0] < height and starts[1] < width:
             side = MAX_SIZE * PATCH[1] * SPATIAL_STRIDE
             raise ValueError(

@@ -209,9 +209,10 @@ class MagrefMethod:
         generator: torch.Generator | None = None,
     ) -> Conditioning:
         """Mask, canvas latents, CLIP context and anchors of a batch. `prompts` None: no anchors."""
-        if self.shuffle:
-            references = [shuffled(row, generator) for row in references]
-        canvases = [compose(row, shape.height, shape.width) for row in references]
+        canvases = [
+            compose(row, shape.height, shape.width, self._layout(len(row), shape, generator))
+            for row in references
+        ]
         anchors = self._anchors(
             references, canvases, prompts, encoders
         )  # first: it may find a user's mistake
@@ -274,6 +275,11 @@ class MagrefMethod:
         image = variants[rng.integers(len(variants))].image
         return Reference(image, subject.kind, subject.phrase, label=subject.label, name=subject.identity)
 
+    def _layout(
+        self, count: int, shape: VideoShape, generator: torch.Generator | None
+    ) -> Sequence[Box] | None:
+        return dealt(count, shape.height, shape.width, generator) if self.shuffle else None
+
     def _anchors(
         self,
         references: Sequence[Sequence[Reference]],
@@ -328,6 +334,14 @@ def spans(references: Sequence[Reference], prompt: str, encoders: Encoders) -> l
         taken[noun] = occurrence + 1
         found.append(encoders.token_span(prompt, noun, occurrence))
     return found
+
+
+def dealt(count: int, height: int, width: int, generator: torch.Generator | None) -> list[Box]:
+    """Slots for `count` references in an order drawn from the generator; of 6 for 5, any may stay empty."""
+    boxes = slots(count, height, width)
+    device = generator.device if generator is not None else None
+    order = torch.randperm(len(boxes), generator=generator, device=device)
+    return [boxes[index] for index in order.tolist()[:count]]
 
 
 def shuffled(references: Sequence[Reference], generator: torch.Generator | None) -> list[Reference]:

@@ -119,18 +119,22 @@ class TokenConcatMethod(_WithoutCanvasFrame):
         generator: torch.Generator | None = None,
     ) -> Conditioning:
         """The canvas' tokens; the video's condition channels are zeros. CLIP sees the canvas."""
-        rows = [shuffled(row, generator) if self.shuffle else row for row in references]
-        canvases = [compose(row, shape.height, shape.width) for row in rows]
-        latents = encoders.encode_video(_pixels(canvases)[:, :, None]).cpu()
+        canvases = [
+            compose(row, shape.height, shape.width, self._layout(len(row), shape, generator))
+            for row in references
+        ]
+        images = _pixels(canvases)
+        latents = encoders.encode_video(images[:, :, None]).cpu()
         covered = torch.from_numpy(np.stack([canvas.cells().any(axis=0) for canvas in canvases]))
         mask = repeat(covered, "b h w -> b c 1 h w", c=TEMPORAL_STRIDE).to(latents)
         frames, height, width = shape.tokens
         positions_L3 = grid_positions((1, height, width)) + torch.tensor([frames, 0, 0])
         return Conditioning(
-            channels_BCTHW=torch.zeros(len(rows), TEMPORAL_STRIDE + 16, *shape.latent),
+            channels_BCTHW=torch.zeros(len(canvases), TEMPORAL_STRIDE + 16, *shape.latent),
             tokens_BLP=patchify(torch.cat([latents, mask, latents], dim=1)),
-            positions_BL3=positions_L3.expand(len(rows), -1, -1),
-            context_BSD=_context(rows, shape, encoders),
+            positions_BL3=positions_L3.expand(len(canvases), -1, -1),
+            after_frames=frames,
+            context_BSD=None if encoders.image_encoder is None else encoders.encode_images(images).cpu(),
         )
 
 

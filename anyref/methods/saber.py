@@ -251,6 +251,7 @@ class SaberMethod:
             visible_BL=seen if self.attention_mask else None,
             reference_timestep=self.reference_timestep,
             references_attend=self.reference_queries,
+            after_frames=num_frames,
         )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -74,6 +74,8 @@ def encode_samples(
     full = shape
     if latent_frames is not None:
         shape = replace(full, num_frames=1 + TEMPORAL_STRIDE * (latent_frames - 1))
+    if getattr(method, "shuffle", False):  # the order is drawn here, once for canvas, target and anchors
+        method = replace(cast("Any", method), shuffle=False)
     references = [method.training_references(sample, rng) for sample, rng in zip(samples, rngs, strict=True)]
     targets = [
         method.training_video(sample.frames_FYX3, row, full)[: shape.num_frames]
@@ -193,6 +195,7 @@ def _pack(example: Example) -> dict[str, Any]:
         "caption": example.caption,
         "reference_timestep": conditioning.reference_timestep,
         "references_attend": conditioning.references_attend,
+        "after_frames": conditioning.after_frames,
     }
     for name in ("channels_BCTHW", "tokens_BLP", "context_BSD", "positions_BL3", "visible_BL"):
         packed[name] = getattr(conditioning, name)
@@ -210,6 +213,7 @@ def _unpack(packed: dict[str, Any]) -> Example:
         visible_BL=packed["visible_BL"],
         reference_timestep=packed["reference_timestep"],
         references_attend=packed["references_attend"],
+        after_frames=packed.get("after_frames", 0),  # caches of before have none
         context_BSD=packed["context_BSD"],
         anchors=None if anchors is None else Anchors(*anchors),
     )
@@ -341,7 +345,10 @@ def _num_tokens(conditioning: Conditioning) -> int:
 
 
 def first_frames(batch: Batch, num_latent_frames: int) -> Batch:
-    """The beginning of each sample. The VAE is causal, so this is what a shorter clip would have been encoded to."""
+    """The beginning of each sample. The VAE is causal, so this is what a shorter clip would have been encoded to.
+
+    Not for methods that keep references in several latent frames of their channels, of which a beginning has some only.
+    """
     return replace(
         batch,
         latents_BCTHW=batch.latents_BCTHW[:, :, :num_latent_frames],
@@ -351,11 +358,14 @@ def first_frames(batch: Batch, num_latent_frames: int) -> Batch:
 
 
 def shortened(conditioning: Conditioning, num_latent_frames: int) -> Conditioning:
-    """The conditioning of a sample's first latent frames."""
-    channels = conditioning.channels_BCTHW
-    if channels is None:
+    """The conditioning of a sample's first latent frames; references that follow the video follow the shorter one."""
+    channels, positions = conditioning.channels_BCTHW, conditioning.positions_BL3
+    if channels is not None:
+        conditioning = replace(conditioning, channels_BCTHW=channels[:, :, :num_latent_frames])
+    if positions is None or conditioning.after_frames <= num_latent_frames:
         return conditioning
-    return replace(conditioning, channels_BCTHW=channels[:, :, :num_latent_frames])
+    earlier = positions.new_tensor([conditioning.after_frames - num_latent_frames, 0, 0])
+    return replace(conditioning, positions_BL3=positions - earlier, after_frames=num_latent_frames)
 
 
 def write_manifest(folder: Path, record: dict[str, Any]) -> None:

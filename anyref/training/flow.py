@@ -18,8 +18,8 @@ class FlowConfig:
     """Distribution of u in [0, 1]: sigmoid of a normal, or uniform."""
     mean: float = 0.0
     deviation: float = 1.0
-    shift: float = 3.0
-    """sigma = shift u / (1 + (shift - 1) u): larger frames need more noise."""
+    shift: float | Literal["resolution"] = 3.0
+    """sigma = shift u / (1 + (shift - 1) u): larger frames need more noise. "resolution": what Kaleido's release has at the samples' size."""
     first_frame_weight: float = 1.0
     """Factor for latent frame 0, which in MAGREF is the canvas; 0 leaves it out."""
     foreground_weight: float = 0.0
@@ -27,7 +27,8 @@ class FlowConfig:
 
 
 def draw_sigmas(config: FlowConfig, count: int, generator: torch.Generator) -> Tensor:
-    """Noise levels [B] in (0, 1), float32, on the generator's device."""
+    """Noise levels [B] in (0, 1), float32, on the generator's device. The shift must be a number."""
+    assert not isinstance(config.shift, str), "the trainer puts the size's shift here"
     if config.density == "uniform":
         drawn = torch.rand(count, generator=generator)
     else:

@@ -21,6 +21,8 @@ class OptimizerConfig:
     """AdamW's rate, for every parameter that Muon does not take. MAGREF: 1e-5."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
+    decay_vectors: bool = True
+    """Whether biases and the gains of norms (parameters of one dimension) decay, too; in Kaleido's release they do not."""
     muon_learning_rate: float | None = None
     """Rate for weight matrices under Muon; None: AdamW takes them too, as the papers do."""
     clip_norm: float = 1.0
@@ -58,8 +60,13 @@ class Optimizer:
         taken = {id(p) for p in matrices}
         self.others = [p for _, p in named if id(p) not in taken]
         self.matrices = [(p, nn.Parameter(p.detach().view(p.shape[0], -1))) for p in matrices]
+        groups: list[dict[str, Any]] = [{"params": self.others}]
+        if not config.decay_vectors:
+            decaying = [p for p in self.others if p.ndim > 1]
+            kept = [p for p in self.others if p.ndim <= 1]
+            groups = [{"params": decaying}, {"params": kept, "weight_decay": 0.0}]
         self.adam = torch.optim.AdamW(
-            self.others,
+            groups,
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,

@@ -7,7 +7,7 @@ papers' comparison tables (ABLATIONS), for the embedded family: equal data, step
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from anyref.methods import Method, make_method
 from anyref.training.flow import FlowConfig
@@ -120,7 +120,12 @@ ABLATIONS: dict[str, dict[str, TrainingRecipe]] = {
 
 
 def _paper(
-    name: str, base: str, num_steps: int, batch_size: int, optimizer: OptimizerConfig, shift: float
+    name: str,
+    base: str,
+    num_steps: int,
+    batch_size: int,
+    optimizer: OptimizerConfig,
+    shift: float | Literal["resolution"],
 ) -> TrainingRecipe:
     """A paper's full-size training: bf16, one video a micro-step, gradients accumulated to the global batch."""
     fit = FitConfig(
@@ -153,10 +158,11 @@ _KALEIDO_14B = _paper(
         betas=(0.9, 0.95),
         weight_decay=1e-4,
         clip_norm=0.1,
+        decay_vectors=False,
         schedule="constant",
         warmup_steps=100,
     ),
-    shift=2.138,  # e^mu at 512 x 896 (methods/kaleido.py: resolution_shift)
+    shift="resolution",
 )
 _KALEIDO_SFT = replace(
     _KALEIDO_14B.train.fit,
@@ -164,6 +170,15 @@ _KALEIDO_SFT = replace(
     optimizer=replace(_KALEIDO_14B.train.fit.optimizer, learning_rate=5e-6),
 )
 _PAPERS = {
+    # The paper gives the optimizer and that all weights of the image-to-video model are trained; steps, batch and shift are ours.
+    "magref-14b": _paper(
+        "magref",
+        "Wan-AI/Wan2.1-I2V-14B-480P-Diffusers",
+        num_steps=10_000,
+        batch_size=64,
+        optimizer=OptimizerConfig(learning_rate=1e-5, betas=(0.9, 0.999), weight_decay=0.01, clip_norm=1.0),
+        shift=3.0,
+    ),
     "kaleido-14b": _KALEIDO_14B,
     # The second stage goes on from the first's model.
     "kaleido-14b-fine-tuning": replace(

@@ -6,7 +6,7 @@ The loss is that of MAGREF's Appendix A (Wan's): the mean squared error of the v
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from anyref.conditioning import Conditioning, assemble
 from anyref.encoders import Encoders
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method
+from anyref.methods.kaleido import resolution_shift
 from anyref.training.data import Batch, Example, collate, draw_batches, first_frames, shortened
 from anyref.training.flow import FlowConfig, add_noise, draw_sigmas, velocity_loss
 from anyref.training.loop import FitConfig, fit
@@ -146,7 +147,7 @@ def train(
         total = torch.zeros((), device=next(transformer.parameters()).device)
         for part in batches:
             batch = first_frames(part, phase.latent_frames)
-            sigma_B = draw_sigmas(config.flow, len(batch.captions), generator)
+            sigma_B = draw_sigmas(flow_at(config.flow, shapes[chosen].shape), len(batch.captions), generator)
             noise_BCTHW = torch.randn(batch.latents_BCTHW.shape, generator=generator)
             total = total + batch_loss(transformer, encoders, batch, sigma_B, noise_BCTHW, config).sum()
         return total / phase.batch_size, {}
@@ -159,11 +160,22 @@ def train(
             losses = [
                 loss
                 for one, empty in zip(shapes, empties, strict=True)
-                for loss in clip_losses(transformer, encoders, empty, one.validation, config)
+                for loss in clip_losses(
+                    transformer,
+                    encoders,
+                    empty,
+                    one.validation,
+                    replace(config, flow=flow_at(config.flow, one.shape)),
+                )
             ]
             return {"held_out_loss": float(np.mean(losses))} if losses else {}
 
     fit(model, loss, config.fit, is_hidden_matrix, validate)
+
+
+def flow_at(flow: FlowConfig, shape: VideoShape) -> FlowConfig:
+    """With the shift of this size where it goes by the size."""
+    return replace(flow, shift=resolution_shift(shape)) if flow.shift == "resolution" else flow
 
 
 def batch_loss(

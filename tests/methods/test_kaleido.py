@@ -31,6 +31,7 @@ from anyref.methods.magref import NEGATIVE_PROMPT as MAGREF_NEGATIVE_PROMPT
 from anyref.references import Reference
 from anyref.samples import ReferenceVariant, Sample, Subject
 from anyref.sampling import make_scheduler, set_sigmas, sigma_grid
+from anyref.training.data import shortened
 from anyref.transformer import AnyRefTransformer
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "kaleido_rrope.safetensors"
@@ -100,6 +101,9 @@ def test_the_releases_network(
         ("shift-h", "constant", [(0, 80, 0), (1, 80, 0), (2, 80, 0)]),
         ("unshifted", "constant", [(0, 0, 0), (1, 0, 0), (2, 0, 0)]),
         ("concat", "constant", [(21, 0, 0), (22, 0, 0), (23, 0, 0)]),
+        ("end-concat", "constant", [(21, 80, 80), (22, 80, 80), (23, 80, 80)]),
+        ("end-concat", "per-clip", [(21, 30, 52), (22, 30, 52), (23, 30, 52)]),
+        ("unrotated", "constant", [(0, 0, 0), (0, 0, 0), (0, 0, 0)]),
         ("shift-w-h-no-overlap", "constant", [(0, 80, 80), (1, 160, 160), (2, 240, 240)]),
         ("shift-w-h-no-overlap", "per-clip", [(0, 30, 52), (1, 60, 104), (2, 90, 156)]),
         ("staggered-negative", "constant", [(-3, 0, 0), (-2, 0, 0), (-1, 0, 0)]),
@@ -112,6 +116,9 @@ def test_positions_of_every_variant(positions: str, offset: str, starts: list[tu
     places = reference_positions(positions, grids, (21, 30, 52), offset)  # type: ignore[arg-type]
     for start, (rows, columns), part in zip(starts, grids, places.split([1560, 35, 9]), strict=True):
         assert part[0].tolist() == list(start)
+        if positions == "unrotated":
+            assert not part.any()
+            continue
         assert part[-1].tolist() == [start[0], start[1] + rows - 1, start[2] + columns - 1]
         assert len({tuple(place) for place in part.tolist()}) == rows * columns
 
@@ -119,6 +126,24 @@ def test_positions_of_every_variant(positions: str, offset: str, starts: list[tu
 def test_every_placement_is_tested_above() -> None:
     mark = next(mark for mark in test_positions_of_every_variant.pytestmark)  # type: ignore[attr-defined]
     assert {case[0] for case in mark.args[1]} == set(PLACEMENTS)
+
+
+@pytest.mark.parametrize("positions", [*PLACEMENTS, "channel-concat"])
+def test_a_cut_sample_is_conditioned_as_a_short_one(positions: str, encoders: Encoders) -> None:
+    """Training cuts encoded samples to their first latent frames: the references must stand where a clip of that length has them."""
+    method = KaleidoMethod(positions=positions, fit="canvas", reference_timestep=12.5)  # type: ignore[arg-type]
+    references = [[Reference(np.full((20 + 9 * n, 33, 3), 40 * n, np.uint8)) for n in range(2)]]
+    whole, short = (
+        method.condition(references, None, VideoShape(frames, 32, 48), encoders) for frames in (17, 5)
+    )
+    cut = shortened(whole, 2)
+    for name in ("channels_BCTHW", "tokens_BLP", "positions_BL3"):
+        mine, theirs = getattr(cut, name), getattr(short, name)
+        assert (mine is None) == (theirs is None)
+        assert mine is None or torch.equal(mine, theirs)
+    assert cut.after_frames == short.after_frames
+    expected = None if positions == "channel-concat" else 12.5
+    assert cut.reference_timestep == expected
 
 
 def test_the_sampler_is_the_releases() -> None:

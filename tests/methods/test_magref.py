@@ -14,7 +14,7 @@ from anyref.encoders import Encoders
 from anyref.latents import VideoShape
 from anyref.methods import configured, make_method, method_class
 from anyref.methods.folder import method_of, record_of
-from anyref.methods.magref import NEGATIVE_PROMPT, Box, MagrefMethod, compose, slots, spans
+from anyref.methods.magref import NEGATIVE_PROMPT, Box, MagrefMethod, compose, dealt, slots, spans
 from anyref.references import Reference, load_reference
 from anyref.samples import ReferenceVariant, Sample, Subject
 
@@ -240,6 +240,17 @@ def sample(subjects: int = 3) -> Sample:
 
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 48, 3), dtype=np.uint8)
     return Sample("key", frames, 8.0, "a man", tuple(subject(index) for index in range(subjects)))
+
+
+def test_dealing_uses_every_slot() -> None:
+    """Five references have six slots; the release shuffles slots and references, so that any may stay empty."""
+    free = set()
+    for seed in range(40):
+        boxes = dealt(5, 64, 96, torch.Generator().manual_seed(seed))
+        assert len(set(boxes)) == 5
+        assert boxes == dealt(5, 64, 96, torch.Generator().manual_seed(seed))
+        free |= set(slots(5, 64, 96)) - set(boxes)
+    assert free == set(slots(5, 64, 96))
 
 
 def test_training_references_are_shuffled_cross_pairs() -> None:

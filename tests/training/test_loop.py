@@ -149,6 +149,20 @@ def test_muon_updates_convolutions_through_their_matrix() -> None:
     assert not torch.equal(before, model[0].weight)
 
 
+@pytest.mark.parametrize(("decays", "kept"), [(True, False), (False, True)])
+def test_vectors_decay_only_where_they_are_asked_to(decays: bool, kept: bool) -> None:
+    model = nn.Linear(3, 3)
+    before = model.bias.detach().clone()
+    config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5, decay_vectors=decays)
+    optimizer = Optimizer(model, config, lambda *_: False)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    weight = model.weight.detach().clone()
+    optimizer.step(1.0)
+    assert torch.equal(model.bias, before) == kept
+    assert torch.allclose(model.weight, 0.95 * weight)
+
+
 def test_schedules() -> None:
     assert rate_factor(OptimizerConfig(schedule="constant", warmup_steps=4), 1, 100) == 0.5
     assert rate_factor(OptimizerConfig(schedule="linear", decay_fraction=0.5), 49, 100) == 1.0

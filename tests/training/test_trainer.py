@@ -12,9 +12,12 @@ from conftest import make_image_encoder, make_text_encoder, make_tokenizer, make
 from anyref.conditioning import Conditioning
 from anyref.encoders import Encoders
 from anyref.latents import VideoShape
+from anyref.methods import make_method
 from anyref.methods.kaleido import KaleidoMethod
 from anyref.methods.magref import MagrefMethod
+from anyref.references import Reference
 from anyref.training import data
+from anyref.training.flow import FlowConfig
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
 from anyref.training.trainer import (
@@ -23,6 +26,7 @@ from anyref.training.trainer import (
     TrainingData,
     batch_loss,
     clip_losses,
+    flow_at,
     pad_text,
     train,
 )
@@ -104,6 +108,13 @@ def test_loss_falls(tmp_path: Path, examples: list[data.Example]) -> None:
     settings = replace(config(tmp_path, 40), text_dropout=0.0, reference_dropout=0.0)
     values = run(tmp_path, examples[:1], settings)
     assert np.mean(values[-8:]) < 0.9 * np.mean(values[:8])
+
+
+def test_the_shift_goes_by_the_size_of_the_samples_where_it_is_asked_to() -> None:
+    by_size = FlowConfig(shift="resolution")
+    assert flow_at(by_size, VideoShape(81, 512, 896)).shift == pytest.approx(2.138, abs=1e-3)
+    assert flow_at(by_size, VideoShape(81, 720, 1280)).shift == pytest.approx(2.904, abs=1e-3)
+    assert flow_at(FlowConfig(shift=5.0), SHAPE).shift == 5.0
 
 
 def test_gradient_checkpointing_changes_nothing(tmp_path: Path, examples: list[data.Example]) -> None:
@@ -261,6 +272,21 @@ def test_the_beginning_of_a_sample_is_a_shorter_sample(examples: list[data.Examp
     assert cut.conditioning.channels_BCTHW is not None
     assert torch.allclose(cut.conditioning.channels_BCTHW, channels, atol=1e-5)
     assert torch.equal(cut.weight_BTHW[0], short.weight_THW.float())
+
+
+@pytest.mark.parametrize("name", ["saber", "magref-token-concat"])
+def test_references_after_the_video_follow_a_shorter_one(name: str) -> None:
+    method, encoders = make_method(name), make_encoders()
+    picture = np.full((24, 24, 3), 90, np.uint8)
+    row = [[Reference(picture, subject_mask=np.ones((24, 24), bool))]]
+    whole, short = (method.condition(row, None, VideoShape(frames, 32, 48), encoders) for frames in (17, 5))
+    cut = data.shortened(whole, 2)
+    assert cut.positions_BL3 is not None
+    assert short.positions_BL3 is not None
+    assert torch.equal(cut.positions_BL3, short.positions_BL3)
+    again = data.shortened(cut, 2).positions_BL3
+    assert again is not None
+    assert torch.equal(again, short.positions_BL3)
 
 
 def test_short_samples_serve_the_phases_they_are_long_enough_for(
