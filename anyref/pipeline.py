@@ -25,7 +25,7 @@ from anyref.conditioning import assemble
 from anyref.encoders import Encoders
 from anyref.files import write_json
 from anyref.guidance import Branch, combine, join, make_branches, texts_of, with_texts
-from anyref.latents import PATCH, SPATIAL_STRIDE, TextContext, VideoShape
+from anyref.latents import PATCH, SPATIAL_STRIDE, TextContext
 from anyref.matting import Matter, Segmenter
 from anyref.methods import Method
 from anyref.methods.folder import (
@@ -38,7 +38,15 @@ from anyref.methods.folder import (
     record_of,
     resolve_model,
 )
-from anyref.methods.request import Prompts, Request, check_cut_out, check_inputs, for_call, read_request
+from anyref.methods.request import (
+    Prompts,
+    Request,
+    all_frames,
+    check_cut_out,
+    check_inputs,
+    for_call,
+    read_request,
+)
 from anyref.references import Source
 from anyref.sampling import Solver, make_scheduler, set_sigmas, with_given
 from anyref.transformer import AnyRefTransformer
@@ -222,12 +230,9 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         given = {"shuffle": shuffle, "anchor_strength": anchor_strength}
         method = for_call(self.method, official, given, settings)
         check_parts(method, self.transformer.config, has_image_encoder=self.image_encoder is not None)
-        if official and keep_canvas and num_frames is None:  # all that the release samples
-            usual = method.defaults
-            whole = VideoShape(height=usual.height, width=usual.width, num_frames=usual.num_frames)
-            num_frames = method.sampled_shape(whole, keep_canvas=False).num_frames
+        asked = all_frames(method) if official and keep_canvas and num_frames is None else num_frames
         sampling = with_given(
-            method.defaults, height=height, width=width, num_frames=num_frames, shift=shift, solver=solver,
+            method.defaults, height=height, width=width, num_frames=asked, shift=shift, solver=solver,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
         )  # fmt: skip
         prompts = Prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)

@@ -6,6 +6,7 @@ Vectors were computed by the stages before; here they are only compared. Groups 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -106,15 +107,16 @@ class Identities:
         groups: list[list[int]] = []
         for film in sorted(by_film):
             indices = by_film[film]
-            apart = _apart([[members[i]] for i in indices])
-            numbers = link(vectors[indices], similarity, apart)
+            alone = [[members[i]] for i in indices]
+            numbers = link(vectors[indices], similarity, _together(alone), names=_faces(alone))
             for number in range(max(numbers) + 1):
                 groups.append([i for i, n in zip(indices, numbers, strict=True) if n == number])
         if not groups:
             return []
         means = unit(np.stack([vectors[group].mean(axis=0) for group in groups]))
-        apart = _apart([[members[i] for i in group] for group in groups])
-        joined = link(means, similarity, apart, [len(group) for group in groups])
+        of_groups = [[members[i] for i in group] for group in groups]
+        sizes = [len(group) for group in groups]
+        joined = link(means, similarity, _together(of_groups), sizes, _faces(of_groups))
         first: dict[int, str] = {}
         for group, number in zip(groups, joined, strict=True):
             keys = [members[i].key for i in group]
@@ -140,16 +142,18 @@ def _face_members(
     return members, np.stack(vectors) if vectors else np.zeros((0, 1), np.float32)
 
 
-def _apart(groups: Sequence[Sequence[Member]]) -> list[tuple[int, int]]:
-    """Pairs of groups that cannot be the same: they share a frame (or, for faces, a clip), or are people with two faces."""
-    places = [{member.place for member in group} for group in groups]
-    whose = [{member.face for member in group if member.face} for group in groups]
-    return [
-        (i, j)
-        for i in range(len(groups))
-        for j in range(i)
-        if places[i] & places[j] or (whose[i] and whose[j] and not whose[i] & whose[j])
-    ]
+def _together(groups: Sequence[Sequence[Member]]) -> list[tuple[int, int]]:
+    """Pairs of groups that cannot be the same because they share a frame (or, for faces, a clip)."""
+    at: dict[tuple[int, int], dict[int, None]] = defaultdict(dict)
+    for number, group in enumerate(groups):
+        for member in group:
+            at[member.place][number] = None
+    return sorted({pair for there in at.values() for pair in combinations(there, 2)})
+
+
+def _faces(groups: Sequence[Sequence[Member]]) -> list[str | None]:
+    """Whose face each group shows. It is one: people with two faces never came into one group."""
+    return [next((member.face for member in group if member.face), None) for group in groups]
 
 
 def _face_of(row: ObjectRow, faces: Sequence[FaceRow], nearest: Mapping[str, str]) -> str | None:

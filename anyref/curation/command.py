@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,6 +55,10 @@ class CurateConfig:
     """Share of clips for testing."""
     commercial_only: bool = False
     """Refuse models whose licence forbids commercial use."""
+    face_containment: bool = False
+    """Keep what lies within a face, such as glasses, as part of it, however large; an addition to MAGREF's rule."""
+    retry_quarantined: bool = False
+    """Try all quarantined records once more, such as those that took too long or too much memory."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,18 @@ def curate(config: CurateConfig) -> None:
 
     stages, _ = steps(config)
     store = Store(config.output, config.input)
+    store.check_apart()
     films = film_records(store)
     store.write(CONFIG, (json.dumps(record(config), indent=2, default=str) + "\n").encode())
     store.write(FILMS, "".join(canonical(film.to_json()) + "\n" for film in films).encode())
-    curated = run(stages, store, _engine(config), records=films, progress=True)
+    curated = run(
+        stages,
+        store,
+        _engine(config),
+        records=films,
+        progress=True,
+        retry_quarantined=config.retry_quarantined,
+    )
     history = lineages(stages, films, store)
     rows = [clip.with_values({"lineage": history.get(clip.id, [])}) for clip in curated.records]
     write_manifest(store, [sample_of(row) for row in rows])
@@ -107,7 +119,7 @@ def curate(config: CurateConfig) -> None:
 def curate_report(config: CurateReportConfig) -> None:
     """Write the page and the data card."""
     from anyref.curation import report
-    from anyref.curation.store import Store
+    from anyref.curation.store import Store, escape
     from anyref.files import atomic, check_writable
 
     if config.output is not None:
@@ -115,7 +127,7 @@ def curate_report(config: CurateReportConfig) -> None:
     said = _read_config(Store(config.folder))
     store = Store(config.folder, config.films or said.input)
     survey = survey_of(said, config.bound, store)
-    title = f"Curation of {said.input}, {said.preset}"
+    title = f"Curation of {escape(said.input)}, {said.preset}"
     page = report.html(survey, store, title, config.examples)
     card = report.data_card(survey, title)
     if config.output is None:
@@ -144,8 +156,9 @@ def steps(config: CurateConfig) -> "tuple[tuple[Stage | Gathering, ...], Rules]"
     from anyref.curation.presets import content_steps, film_steps, output_steps, rules_of
 
     models, rules = models_and_rules(config.preset, config.backend, config.model, config.bound)
+    rules = replace(rules, face_containment=config.face_containment)
     if config.commercial_only:
-        check_licences(models)
+        check_licences(models, config.preset)
     check_installed(config.preset, models)
     base = rules_of(config.preset, config.backend)
     content = content_steps(
@@ -164,13 +177,15 @@ def models_and_rules(
     return models_of(backend).changed(model), rules_of(preset, backend).changed(bound)
 
 
-def check_licences(models: "Models") -> None:
-    """Raise ValueError naming the first model that may not be used commercially."""
-    from anyref.curation.presets import roles
+def check_licences(models: "Models", preset: Preset = "magref") -> None:
+    """Raise ValueError naming the first model that a preset asks for anything and that may not be used commercially."""
+    from anyref.curation.presets import PAPERS, roles
     from anyref.perception.catalogue import RECORDED, entry_for
 
     for role, task in roles():
         name = getattr(models, role)
+        if not PAPERS[preset].asks(role):
+            continue
         if name.startswith(RECORDED) or (name and not entry_for(task, name).commercial):
             raise ValueError(
                 f"the {role} {name} may not be used commercially; name another with --model {role}=NAME, "

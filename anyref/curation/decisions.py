@@ -93,7 +93,8 @@ VARIANT_BOUNDS: tuple[Bound, ...] = (
     Bound("variant", "redux.clip", 0.05),
     Bound("variant", "inpaint.dino", 0.6, 0.99),
     Bound("variant", "inpaint.clip", 0.05),
-    Bound("variant", "composite.dino", high=0.97),
+    # It shows the subject at half to nine tenths of the picture: what has lost it, or is nothing but it, is no composite.
+    Bound("variant", "composite.dino", 0.2, 0.97),
     Bound("variant", "crossclip.identity", 0.55),
     Bound("variant", "crossclip.dino", 0.6, 0.95),
     Bound("variant", "crossclip.clip", 0.05),
@@ -156,10 +157,13 @@ def clip_values(record: Record) -> dict[str, float | None]:
     values: dict[str, float | None] = {
         name: score["value"] if score else None for name, score in record.get("scores", {}).items()
     }
+    duration = values.get("duration")
+    if duration is None and source.fps:  # a film's mean frame rate says little of a clip whose own varies
+        duration = clip.num_frames / source.fps
     return {
         **values,
         "duplicate": 1.0 if record.get("duplicate_of") else 0.0,
-        "duration_s": clip.num_frames / source.fps if source.fps else None,
+        "duration_s": duration,
         "num_frames": clip.num_frames,
         "short_side": min(height, width),
         "aspect": width / height if height else None,
@@ -205,7 +209,7 @@ class Gate:
     rules: Rules = Rules()
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "gate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "scores", "duplicate_of"})
     writes: ClassVar[frozenset[str]] = frozenset()
 
@@ -270,18 +274,10 @@ class Decide:
     rules: Rules = Rules()
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "decide"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset(
-        {
-            "source",
-            "clip",
-            "scores",
-            "duplicate_of",
-            "face_candidates",
-            "objects",
-            "object_faces",
-            "background",
-        }
+        {"source", "clip", "scores", "duplicate_of", "face_candidates"}
+        | {"objects", "object_faces", "background"}
     )
     writes: ClassVar[frozenset[str]] = frozenset({"faces", "face_drops", "objects", "background", "drop"})
 
@@ -375,7 +371,10 @@ class Decide:
     def _background(self, record: Record) -> dict[str, object] | None:
         background = record.get("background")
         hole = {"background_hole": record.score("background_hole")}
-        return None if reasons(hole, self.rules.of("background")) else background
+        if not background or reasons(hole, self.rules.of("background")):
+            return None
+        variants = [self._variant(from_json(Variant, value)) for value in background.get("variants", ())]
+        return {**background, "variants": to_json(variants)}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Pure functions. Poses are (pitch, yaw, roll) in degrees, 0 for a face that looks into the camera upright. Vectors have length 1.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -104,46 +105,100 @@ def link(
     similarity: float,
     apart: Sequence[tuple[int, int]] = (),
     weights: Sequence[float] | None = None,
+    names: Sequence[str | None] | None = None,
 ) -> list[int]:
     """Group vectors by agglomerative clustering: the two groups with the nearest centroids join while their cosine is >= `similarity`.
 
-    `apart` are pairs that cannot be the same (two faces in one frame): neither they nor their groups ever join. `weights` say for how
-    many observations a vector stands. Returns a group number for each vector; groups are numbered by their first members. Time and
-    memory grow with the square of the number of vectors: 5,000 take seconds.
+    `apart` are pairs that cannot be the same (two faces in one frame): neither they nor their groups ever join; nor do those of two
+    `names`, where both have one. `weights` say for how many observations a vector stands. Returns a group number for each vector; groups
+    are numbered by their first members. Memory grows with the vectors and the pairs; time with the square of the vectors, because two
+    groups that join may come near to one that neither was near to, and that is seen only by comparing with all: 5,000 take seconds.
     """
     count = len(vectors_ND)
     if not count:
         return []
-    share = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
-    sums = vectors_ND.astype(np.float64) * share[:, None]
-    centres = _unit(sums)
-    cosine = centres @ centres.T
-    np.fill_diagonal(cosine, -np.inf)
-    for one, other in apart:
-        cosine[one, other] = cosine[other, one] = -np.inf
+    groups = _Groups(vectors_ND, apart, weights, names)
     group = np.arange(count)
-    nearest = cosine.argmax(axis=1)
-    best = cosine[np.arange(count), nearest]
-    while best[at := int(best.argmax())] >= similarity:
-        first, second = sorted((at, int(nearest[at])))
-        sums[first] += sums[second]
-        centres[first] = _unit(sums[first : first + 1])[0]
-        group[group == second] = first
-        blocked = np.isneginf(cosine[first]) | np.isneginf(
-            cosine[second]
-        )  # itself, what is gone, and what must stay apart
-        row = np.where(blocked, -np.inf, centres @ centres[first])
-        cosine[first], cosine[:, first] = row, row
-        cosine[second], cosine[:, second], best[second] = -np.inf, -np.inf, -np.inf
-        closer = row > best
-        nearest[closer], best[closer] = first, row[closer]
-        for stale in np.flatnonzero(~closer & np.isin(nearest, (first, second)) & ~np.isneginf(best)):
-            nearest[stale] = cosine[stale].argmax()
-            best[stale] = cosine[stale, nearest[stale]]
-        nearest[first] = row.argmax()
-        best[first] = row[nearest[first]]
-    names: dict[int, int] = {}
-    return [names.setdefault(int(number), len(names)) for number in group]
+    while groups.best_N[at := int(groups.best_N.argmax())] >= similarity:
+        if groups.stale_N[at]:
+            groups.refresh(at)
+        else:
+            first, second = sorted((at, int(groups.nearest_N[at])))
+            group[group == second] = first
+            groups.join(first, second)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(int(number), len(numbers)) for number in group]
+
+
+_BLOCK = 512
+
+
+class _Groups:
+    """Centroids, and of each the nearest other that it may join.
+
+    `best_N` is that one's cosine, -inf where there is none; where `stale_N` says so it is what it was before others joined, which is no
+    less than it is now. A group that joins another's lives on under the smaller number.
+    """
+
+    def __init__(
+        self,
+        vectors_ND: NDArray[np.float32],
+        apart: Sequence[tuple[int, int]],
+        weights: Sequence[float] | None,
+        names: Sequence[str | None] | None,
+    ) -> None:
+        count = len(vectors_ND)
+        share = np.ones(count) if weights is None else np.asarray(weights, dtype=np.float64)
+        self.sums_ND = vectors_ND.astype(np.float64) * share[:, None]
+        self.centres_ND = _unit(self.sums_ND)
+        self.gone_N = np.zeros(count, np.bool_)
+        self.stale_N = np.zeros(count, np.bool_)
+        known: dict[str, int] = {}
+        self.name_N = np.array(
+            [-1 if n is None else known.setdefault(n, len(known)) for n in names or [None] * count]
+        )
+        self.apart: dict[int, set[int]] = defaultdict(set)
+        for one, other in apart:
+            self.apart[one].add(other)
+            self.apart[other].add(one)
+        self.nearest_N, self.best_N = np.zeros(count, np.int64), np.zeros(count)
+        for start in range(0, count, _BLOCK):
+            block = self.centres_ND[start : start + _BLOCK] @ self.centres_ND.T
+            for number, row in enumerate(block, start):
+                self._keep(number, row)
+
+    def refresh(self, number: int) -> None:
+        """Find the nearest of a group again."""
+        self._keep(number, self.centres_ND @ self.centres_ND[number])
+        self.stale_N[number] = False
+
+    def join(self, first: int, second: int) -> None:
+        """The second becomes part of the first."""
+        self.sums_ND[first] += self.sums_ND[second]
+        self.centres_ND[first] = _unit(self.sums_ND[first : first + 1])[0]
+        self.gone_N[second] = True
+        self.best_N[second] = -np.inf
+        self.name_N[first] = max(self.name_N[first], self.name_N[second])
+        for other in self.apart.pop(second, ()):
+            self.apart[other].discard(second)
+            self.apart[other].add(first)
+            self.apart[first].add(other)
+        row = self.centres_ND @ self.centres_ND[first]
+        self._keep(first, row)
+        self.stale_N[first] = False
+        closer = row > self.best_N
+        self.stale_N |= ~closer & np.isin(self.nearest_N, (first, second))
+        self.nearest_N[closer], self.best_N[closer] = first, row[closer]
+        self.stale_N[closer] = False
+
+    def _keep(self, number: int, row_N: NDArray[np.float64]) -> None:
+        """Note the nearest of a group, given its cosines; those of what it may not join become -inf."""
+        row_N[self.gone_N] = -np.inf
+        row_N[[number, *self.apart.get(number, ())]] = -np.inf
+        if self.name_N[number] >= 0:
+            row_N[(self.name_N >= 0) & (self.name_N != self.name_N[number])] = -np.inf
+        nearest = int(row_N.argmax())
+        self.nearest_N[number], self.best_N[number] = nearest, row_N[nearest]
 
 
 def _bin(yaw: float) -> int:

@@ -7,7 +7,7 @@ and go into it when the stage ends. An entry holds the values that the stage set
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -112,15 +112,12 @@ class Writer:
 
 
 def entries(store: Store, stage: str) -> dict[Key, Entry]:
-    """All entries of a stage. Where two have one key, the one that is not `failed`, then the first by its text, counts."""
+    """All entries of a stage. Where two have one key, the one that is not `failed`, then not quarantined, then the first by text, counts."""
     found: dict[Key, Entry] = {}
     for name in _files(store, stage):
         for entry in _lines(store, name):
             before = found.get(entry.key)
-            if before is None or (entry.status == "failed", entry.line()) < (
-                before.status == "failed",
-                before.line(),
-            ):
+            if before is None or _rank(entry) < _rank(before):
                 found[entry.key] = entry
     return found
 
@@ -130,11 +127,17 @@ def compact(store: Store, stage: str) -> dict[Key, Entry]:
     found = entries(store, stage)
     parts = [name for name in _files(store, stage) if "/part-" in name]
     if parts:
-        text = "".join(found[key].line() + "\n" for key in sorted(found))
-        store.write(f"ledger/{stage}/entries.jsonl", text.encode())
+        _write(store, stage, found)
         for name in parts:
             store.remove(name)
     return found
+
+
+def forget(store: Store, stage: str, keys: Collection[Key]) -> None:
+    """Delete the entries with these keys; what stands in parts must have been compacted."""
+    gone = set(keys)
+    if gone:
+        _write(store, stage, {key: e for key, e in entries(store, stage).items() if key not in gone})
 
 
 def results(
@@ -145,6 +148,15 @@ def results(
         entry = found.get(key_of(stage, record))
         if entry is not None:
             yield record, entry.outcome(record)
+
+
+def _write(store: Store, stage: str, found: Mapping[Key, Entry]) -> None:
+    text = "".join(found[key].line() + "\n" for key in sorted(found))
+    store.write(f"ledger/{stage}/entries.jsonl", text.encode())
+
+
+def _rank(entry: Entry) -> tuple[bool, bool, str]:
+    return entry.status == "failed", entry.status == "quarantined", entry.line()
 
 
 def _files(store: Store, stage: str) -> list[str]:

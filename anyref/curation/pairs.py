@@ -3,8 +3,9 @@
 Vectors were computed by the stages before; here they are only compared.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeAlias
 
@@ -25,30 +26,38 @@ class Donors:
     """Gives every clip backgrounds of unrelated films, to lay its subjects on.
 
     Kaleido A.1: "segmented subjects are composited with backgrounds or video clips from different, unrelated sources". Unrelated: of another
-    group of films. They are chosen by hash, so that adding films changes few choices.
+    group of films. Hashes of groups lie on a ring, each at several points so that all are chosen about equally often, and a clip takes the
+    groups that follow its own hash, and of each the clip that does: adding films changes few choices, and time grows with the clips.
     """
 
     count: int = 2
+    points: int = 16
+    """Points on the ring for each group."""
     name: ClassVar[str] = "donors"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "background"})
     writes: ClassVar[frozenset[str]] = frozenset({"donors"})
 
     def gather(self, records: Sequence[Record], store: Store) -> list[Outcome]:  # noqa: ARG002 - the protocol's
         """Writes `donors`, names of pictures; see `Gathering`."""
-        by_group: dict[str, list[Record]] = defaultdict(list)
+        by_group: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for record in records:
             if record.get("background"):
-                by_group[record["source"]["group_id"]].append(record)
+                place = (digest(record.id), str(record["background"]["uri"]))
+                by_group[record["source"]["group_id"]].append(place)
+        for clips in by_group.values():
+            clips.sort()
+        ring = sorted((digest([group, n]), group) for group in by_group for n in range(self.points))
         outcomes = []
         for record in records:
-            own = record["source"]["group_id"]
-            # One clip of each of the nearest groups by hash: looking at every clip would take the square of their number.
-            groups = sorted((digest([record.id, group]), group) for group in by_group if group != own)
-            chosen = [
-                min(by_group[group], key=lambda other: digest([record.id, other.id]))["background"]["uri"]
-                for _, group in groups[: self.count]
-            ]
+            at, own = digest(record.id), record["source"]["group_id"]
+            groups: list[str] = []
+            for group in _after(ring, at):
+                if len(groups) == self.count:
+                    break
+                if group != own and group not in groups:
+                    groups.append(group)
+            chosen = [next(_after(by_group[group], at)) for group in groups]
             outcomes.append(Outcome.ok(record.with_values({"donors": chosen})))
         return outcomes
 
@@ -226,6 +235,13 @@ class Views:
 def key_of(record: Record, row_id: str) -> str:
     """Name of a face or an object among all records."""
     return f"{record.id}-{row_id}"
+
+
+def _after(ring: Sequence[tuple[str, str]], at: str) -> Iterator[str]:
+    """What (hash, name) pairs in the order of their hashes name, once around, beginning with the first hash that is not below `at`."""
+    first = bisect_left(ring, (at, ""))
+    for number in range(len(ring)):
+        yield ring[(first + number) % len(ring)][1]
 
 
 def _stored(record: Record, name: str, store: Store) -> Vector | None:

@@ -19,7 +19,7 @@ from anyref.curation.decisions import Bound, Level
 from anyref.curation.draws import VariantSampling
 from anyref.curation.records import VARIANT_KINDS
 from anyref.curation.store import Store
-from anyref.curation.survey import Judged, Survey
+from anyref.curation.survey import FRONTAL_FACE, Judged, Survey
 
 TITLES: dict[Level, tuple[str, str]] = {
     "clip": ("Clips", "Every clip that was scored, by every number that a decision looks at."),
@@ -32,9 +32,13 @@ TITLES: dict[Level, tuple[str, str]] = {
         "Views of faces; one that passes all of these can be the reference.",
     ),
     "view": ("Faces that vary", "The looser bounds for the up to ten views that span poses."),
+    "background": (
+        "Backgrounds",
+        "A frame of each clip without its subjects; a place that is mostly made up is left out, the clip stays.",
+    ),
     "variant": (
         "Variants",
-        "Pictures made from a subject: like it, yet no copy. Numbers are cosines, and of clip, a margin.",
+        "Pictures made from a subject or a place: like it, yet no copy. Numbers are cosines, and of clip, a margin.",
     ),
 }
 _BINS = 30
@@ -76,9 +80,10 @@ def html(survey: Survey, store: Store, title: str, examples: int = 7) -> str:
     groups = []
     for level, (heading, about) in TITLES.items():
         of_level = [one for one in judged if one.level == level]
-        bounds = [
-            _bound_view(bound, of_level, pictures, examples, Markup) for bound in survey.rules.of(level)
-        ]
+        asked = survey.rules.of(level)
+        if level == "object" and survey.rules.people_need_face:
+            asked = (*asked, Bound(level, FRONTAL_FACE, low=1.0))
+        bounds = [_bound_view(bound, of_level, pictures, examples, Markup) for bound in asked]
         groups.append(
             {
                 "level": level,

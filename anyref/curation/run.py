@@ -7,12 +7,12 @@ killed on the way.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from anyref.curation import ledger
+from anyref.curation import fingerprints, ledger
 from anyref.curation.local import Local, Report
 from anyref.curation.stage import Gathering, Outcome, Record, Stage, canonical
 from anyref.curation.store import Store
@@ -60,8 +60,11 @@ def curate(
     *,
     records: Sequence[Record] | None = None,
     progress: bool = False,
+    retry_quarantined: bool = False,
 ) -> Curated:
     """Run stages in order over the films of `store` (or over these records) and write `funnel.json` and `losses.jsonl`.
+
+    `failed` records are tried again by every run; quarantined ones only with `retry_quarantined`, once each.
 
     Raises ValueError where there are no films, where another run writes to the same folder, and where a stage fails on most of its
     records; what was done until then is kept.
@@ -73,9 +76,11 @@ def curate(
     engine = Local() if engine is None else engine
     funnel: list[Passage] = []
     losses: list[dict[str, str]] = []
+    again = frozenset({"failed", "quarantined"} if retry_quarantined else {"failed"})
+    fingerprints.forget()
     with _alone(store):
         for stage in stages:
-            done = _pass(stage, records, store, engine, progress)
+            done = _pass(stage, records, store, engine, progress, again)
             counts = Counter(outcome.status for _, outcome in done)
             made = [record for _, outcome in done for record in outcome.records]
             assert len({record.id for record in made}) == len(made), f"{stage.name} gives one id twice"
@@ -127,9 +132,14 @@ def replay(
 
 
 def _pass(
-    stage: Stage | Gathering, records: Sequence[Record], store: Store, engine: Engine, progress: bool
+    stage: Stage | Gathering,
+    records: Sequence[Record],
+    store: Store,
+    engine: Engine,
+    progress: bool,
+    again: frozenset[str],
 ) -> list[tuple[Record, Outcome]]:
-    """Every record with its outcome, in the order of the records."""
+    """Every record with its outcome, in the order of the records. `again`: what is tried again of what a run before this one left."""
     if isinstance(stage, Gathering):
         outcomes = stage.gather(records, store) if records else []
         assert len(outcomes) == len(records), f"{stage.name} loses records"
@@ -145,11 +155,15 @@ def _pass(
         return list(zip(records, plain, strict=True))
     found = ledger.compact(store, stage.name)
     keys = {record.id: ledger.key_of(stage, record) for record in records}
-    todo = [r for r in records if (e := found.get(keys[r.id])) is None or e.status == "failed"]
-    if todo:
+    tried = [r for r in records if (e := found.get(keys[r.id])) is not None and e.status in again]
+    new = [record for record in records if keys[record.id] not in found]
+    if tried or new:
+        # `failed` gives way to any other end; another one would stand beside what comes now.
+        ledger.forget(store, stage.name, [keys[r.id] for r in tried if found[keys[r.id]].status != "failed"])
+        before = len(records) - len(tried) - len(new)
         try:
-            with _reporting(stage, len(records), len(records) - len(todo), progress) as report:
-                engine.run(stage, todo, store, report)
+            with _reporting(stage, before, {record.id for record in new}, len(tried), progress) as report:
+                engine.run(stage, [*new, *tried], store, report)
         finally:
             found = ledger.compact(store, stage.name)
     done = list(ledger.results(stage, records, found))
@@ -158,8 +172,12 @@ def _pass(
 
 
 @contextlib.contextmanager
-def _reporting(stage: Stage, total: int, before: int, progress: bool) -> Iterator[Report]:
-    """A function that counts what is done, shows it, and stops a stage that fails on most."""
+def _reporting(stage: Stage, before: int, new: Set[str], num_tried: int, progress: bool) -> Iterator[Report]:
+    """A function that counts what is done, shows it, and stops a stage that fails on most.
+
+    That is: on most of the `new` records, or on most of all, the `before` of earlier runs among them. What failed then and is tried again
+    says little by itself, because it is all that is left of a run that went well.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -169,7 +187,8 @@ def _reporting(stage: Stage, total: int, before: int, progress: bool) -> Iterato
         TimeRemainingColumn,
     )
 
-    counts: Counter[str] = Counter()
+    counts, fresh = Counter[str](), Counter[str]()
+    total = before + len(new) + num_tried
     columns: list[Any] = [
         TextColumn("{task.description:12}"),
         BarColumn(),
@@ -183,14 +202,19 @@ def _reporting(stage: Stage, total: int, before: int, progress: bool) -> Iterato
 
         def report(record: Record, outcome: Outcome) -> None:
             counts[outcome.status] += 1
+            if record.id in new:
+                fresh[outcome.status] += 1
             lost = ", ".join(f"{n} {status}" for status, n in sorted(counts.items()) if status != "ok")
             bar.update(task, advance=1, lost=lost)
-            done = sum(counts.values())
-            if done >= min(_TRIAL, total) and counts["failed"] * 2 > done:
-                raise ValueError(
-                    f"stage {stage.name} fails on {counts['failed']} of {done} records, last on {record.id} "
-                    f"({outcome.reason or 'see the ledger'}); put that right and run again"
-                )
+            for failed, done in (
+                (fresh["failed"], fresh.total()),
+                (counts["failed"], before + counts.total()),
+            ):
+                if done >= min(_TRIAL, total) and failed * 2 > done:
+                    raise ValueError(
+                        f"stage {stage.name} fails on {failed} of {done} records, last on {record.id} "
+                        f"({outcome.reason or 'see the ledger'}); put that right and run again"
+                    )
 
         yield report
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
+from anyref.curation.fingerprints import fingerprint
 from anyref.curation.store import Store
 
 JSON: TypeAlias = Any
@@ -83,7 +84,8 @@ class Outcome:
     """What became of a record. A stage that fans out gives several records, one that only scores gives the same one with more values.
 
     `dropped` is a judgement about good input (nothing in it for us), `quarantined` says that the input itself is at fault (damaged,
-    refused, crashes its reader), `failed` that we are. The three carry a reason, one sentence, and no records.
+    refused, crashes its reader, goes beyond a limit), `failed` that we are, so that the next run tries again. The three carry a reason,
+    one sentence, and no records.
     """
 
     status: Status
@@ -103,7 +105,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker needs."""
+    """What one worker needs.
+
+    `memory_gib` and `seconds` are limits in child processes only, that is with several workers, on Ray, or where `isolated` asks for one:
+    a single worker that is not isolated works in the process that called it.
+    """
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -120,7 +126,7 @@ class Worker(Protocol):
     """A stage with its models loaded."""
 
     def __call__(self, record: Record, store: Store) -> Outcome:
-        """What becomes of one record. ValueError and FileNotFoundError mean bad input: the record is quarantined with the sentence."""
+        """What becomes of one record. ValueError means bad input: the record is quarantined with the sentence. Anything else is ours."""
 
 
 @runtime_checkable
@@ -189,16 +195,25 @@ def digest(value: JSON) -> str:
 
 
 def config_hash(stage: Stage | Gathering) -> str:
-    """Hash of a stage's settings: the fields of its dataclass, except `resources`, which change speed and not outcomes."""
+    """Hash of a stage's settings: the fields of its dataclass, except `resources`, which change speed and not outcomes.
+
+    And of what stands behind them: revisions and weights of its models, the contents of its files (see `fingerprints`).
+    """
     instance: Any = stage
     settings: dict[str, JSON] = dataclasses.asdict(instance)  # fails on what is no instance of a dataclass
     settings.pop("resources", None)
-    return digest({"class": type(stage).__name__, "settings": settings})
+    behind = fingerprint(stage)
+    return digest(
+        {"class": type(stage).__name__, "settings": settings, **({"behind": behind} if behind else {})}
+    )
 
 
 def input_hash(stage: Stage | Gathering, record: Record) -> str:
-    """Hash of what a stage reads of a record."""
-    return digest({name: record.get(name) for name in sorted(stage.reads)})
+    """Hash of what a stage reads of a record. `source` stands for all of it but the licence; who looks at that reads `source.licence`."""
+    read = {name: record.get(name) for name in sorted(stage.reads)}
+    if isinstance(source := read.get("source"), Mapping):
+        read["source"] = {name: value for name, value in source.items() if name != "licence"}
+    return digest(read)
 
 
 def _plain(value: Any) -> JSON:

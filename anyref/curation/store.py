@@ -1,7 +1,8 @@
 """Where a curation reads films and writes results: an input and an output place, each a folder or an object store, through fsspec.
 
 Blobs are named by their content (`blobs/ab/<sha256>.png`), so that writing one twice is harmless and nothing is ever overwritten by something
-else. Names that come from outside (of films, in archives) never lead out of their place.
+else. Names that come from outside (of films, in archives) never lead out of their place. Names of films are Unicode text everywhere: bytes of a
+file's name that are none are written as in addresses (`caf%E9.mov`), and so is a "%" that could be taken for the beginning of such a byte.
 """
 
 import hashlib
@@ -18,6 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,8}(\.[a-z0-9]{1,8})?")
+_RAW = re.compile(r"[\udc80-\udcff]|%(?=25|[89A-F][0-9A-F])")
+_ESCAPED = re.compile(r"%(25|[89A-F][0-9A-F])")
+_CHANGED = ("mtime", "LastModified", "last_modified", "updated", "created")
+"""What file systems call the time of the last change."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +81,33 @@ class Store:
 
     def film_names(self) -> list[str]:
         """Names of all files of the input, relative to it, sorted; hidden ones are left out. Raises FileNotFoundError."""
+        return list(self.film_files())
+
+    def film_files(self) -> dict[str, dict[str, Any]]:
+        """Names of all files of the input, as `film_names`, each with what tells that it was replaced by another.
+
+        That is its `etag`, or else its `bytes` and when it was `modified`; of broken links there is nothing.
+        """
         system, root = _place(self.films)
         if not system.exists(root):
             raise FileNotFoundError(f"there is no folder of films {self.films}; check the path")
-        return _below(system, root)
+        if _is_local(system):
+            found = {name: _state(Path(root, name)) for name in _below(system, root)}
+        else:
+            listed = system.find(root, detail=True)
+            found = {posixpath.relpath(path, root): _said(info) for path, info in listed.items()}
+        return {escape(name): found[name] for name in sorted(found) if not _hidden(name)}
+
+    def check_apart(self) -> None:
+        """Raise ValueError where the output lies in the input: what is written would be taken for films by the next run."""
+        (system, root), (films_system, films) = self._placed, _place(self.films)
+        if _is_local(system):
+            root, films = (os.path.realpath(place) for place in (root, films))
+        if system == films_system and posixpath.commonpath([root, films]) == films:
+            raise ValueError(
+                f"the output {self.root} lies in the folder of films {self.films}, where what is written would be read as films; "
+                "give an output outside it"
+            )
 
     @contextmanager
     def film(self, name: str) -> Iterator[Path]:
@@ -88,7 +116,7 @@ class Store:
         Raises ValueError where the name, or a link it goes through, leads out of the input.
         """
         system, root = _place(self.films)
-        with _as_local(system, _inside(root, name), root, _is_local(system)) as path:
+        with _as_local(system, _inside(root, unescape(name)), root, _is_local(system)) as path:
             try:
                 yield path
             except ValueError as error:  # a reason that is kept names the film, not this machine's copy of it
@@ -123,6 +151,37 @@ class Store:
         return Store, (self.root, self.films)
 
 
+def escape(name: str) -> str:
+    """A name that may hold undecodable bytes (as Python's surrogates) as text that can be written anywhere."""
+    return _RAW.sub(lambda found: f"%{ord(found[0]) & 0xFF:02X}", name)
+
+
+def unescape(name: str) -> str:
+    """The inverse of `escape`."""
+
+    def byte(found: "re.Match[str]") -> str:
+        value = int(found[1], 16)
+        return chr(value if value < 0x80 else 0xDC00 + value)
+
+    return _ESCAPED.sub(byte, name)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    try:
+        found = path.stat()
+    except OSError:  # opening it says so
+        return {}
+    return {"bytes": found.st_size, "modified": found.st_mtime_ns}
+
+
+def _said(info: dict[str, Any]) -> dict[str, Any]:
+    """What an object store says of a file."""
+    if etag := info.get("ETag") or info.get("etag"):
+        return {"etag": str(etag)}
+    changed = next((info[name] for name in _CHANGED if info.get(name) is not None), None)
+    return {"bytes": info.get("size"), "modified": None if changed is None else str(changed)}
+
+
 def _place(address: str) -> tuple[Any, str]:
     import fsspec
 
@@ -152,7 +211,11 @@ def _below(system: Any, root: str) -> list[str]:
         found = (path.relative_to(root).as_posix() for path in files)
     else:
         found = (posixpath.relpath(path, root) for path in system.find(root))
-    return sorted(name for name in found if not any(part.startswith(".") for part in name.split("/")))
+    return sorted(name for name in found if not _hidden(name))
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from anyref.perception import ModelCard, Tag
 from anyref.samples import KINDS, Kind
 
-_FILE = Path(__file__).with_name("taxonomy.json")
+OURS = Path(__file__).with_name("taxonomy.json")
 _WORD = re.compile(r"[a-z0-9]+(?:['-][a-z0-9]+)*")
 _DETERMINERS = frozenset(
     "a an the his her their its my your our this that these those one two three four five several some many "
@@ -144,7 +144,7 @@ class Taxonomy:
 @lru_cache(maxsize=4)
 def load_taxonomy(path: Path | None = None) -> Taxonomy:
     """The taxonomy of a JSON file, or ours; raises ValueError naming the first thing that `complaints` finds wrong with it."""
-    file = path or _FILE
+    file = path or OURS
     if not file.is_file():
         raise FileNotFoundError(f"there is no taxonomy {file}; check the path")
     try:

@@ -178,15 +178,21 @@ class Shards:
 def read_tar(file: IO[bytes]) -> Iterator[dict[str, bytes]]:
     """The samples of a shard, ours or another's, in order: suffix to bytes, and "__key__".
 
-    Nothing is unpacked onto a disk. Raises ValueError for a member that is no plain file, or whose name could lead anywhere.
+    Nothing is unpacked onto a disk. Raises ValueError for a member that is no plain file, that says it is larger than the shard (or has holes
+    that a few bytes stand for), or whose name could lead anywhere.
     """
     sample: dict[str, bytes] = {}
+    size = _size(file)
     try:
         with tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
-                if not member.isreg() or not _MEMBER_NAME.fullmatch(member.name):
+                if not member.isreg() or member.issparse() or not _MEMBER_NAME.fullmatch(member.name):
                     raise ValueError(
                         f"the shard holds {member.name[:100]!r}, which is no plain file of a sample; export it again"
+                    )
+                if size is not None and member.offset_data + member.size > size:
+                    raise ValueError(
+                        f"the shard holds {member.name[:100]!r} of {member.size} bytes and has {size} itself; export it again"
                     )
                 key, _, suffix = member.name.partition(".")
                 if sample and sample["__key__"].decode() != key:
@@ -199,6 +205,16 @@ def read_tar(file: IO[bytes]) -> Iterator[dict[str, bytes]]:
         raise ValueError(f"the shard cannot be read ({error}); export it again") from error
     if sample:
         yield sample
+
+
+def _size(file: IO[bytes]) -> int | None:
+    """Bytes from here to the end; None of a stream, whose members end where it does."""
+    if not file.seekable():
+        return None
+    here = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(here)
+    return end - here
 
 
 def _sha256(data: bytes) -> str:

@@ -1,7 +1,8 @@
 """Do one stage's work on one record, here or in a child process with limits, and turn whatever happens into an outcome.
 
-Bad input is quarantined with its sentence; our own errors are `failed` with theirs; what may pass (a network, memory that others took, a
-killed process) is tried again. A record that takes its process down three times is quarantined: it is the input that does it.
+Bad input (ValueError) is quarantined with its sentence; our own errors are `failed` with theirs, files and addresses that are not there
+among them; what may pass (a network, memory that others took, a killed process) is tried again. A record that takes its process down three
+times, or goes beyond a limit, is quarantined: it is the input that does it. A process that does not even open its stage is no record's fault.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
 from anyref.curation.stage import Outcome, Record, Stage, Worker
@@ -37,13 +39,17 @@ class Interrupted(Exception):  # noqa: N818 -- it is no error
     """The work was called off from outside; the record in hand is not done."""
 
 
+class _Unopened(Exception):  # noqa: N818 -- of the child, told apart from the record's errors
+    """The child did not get as far as to be given records."""
+
+
 def open_hands(stage: Stage) -> Hands:
     """A child process where the stage asks for one, else this process."""
     return Child(stage) if stage.resources.isolated else InProcess(stage)
 
 
 class InProcess:
-    """Works in this process."""
+    """Works in this process, where no limit but the number of threads can be set."""
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -52,7 +58,7 @@ class InProcess:
     def work(self, record: Record, store: Store) -> Outcome:
         """As `Hands.work`."""
         for attempt in range(ATTEMPTS):
-            outcome, passing = once(self._stage, self._worker, record, store)
+            outcome, passing = once(self._stage, self._worker, record, store, limited=False)
             if not passing or attempt == ATTEMPTS - 1:
                 return outcome
             time.sleep(_PAUSE_S * 2**attempt)
@@ -63,22 +69,34 @@ class InProcess:
 
 
 class Child:
-    """Works in a child process, which it starts when first needed and again whenever it has died."""
+    """Works in a child process, which it starts when first needed and again whenever it has died.
 
-    def __init__(self, stage: Stage) -> None:
+    `environment`: variables that the child has besides ours, such as the devices that it may see.
+    """
+
+    def __init__(self, stage: Stage, environment: Mapping[str, str] | None = None) -> None:
         self._stage = stage
+        self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
+        self._opens = True
 
     def work(self, record: Record, store: Store) -> Outcome:
         """As `Hands.work`. Raises Interrupted when `close` is called meanwhile."""
         limits = self._stage.resources
         ended = ""
-        for attempt in range(ATTEMPTS):
+        # A stage that never opened gets one more chance with each record: models may take minutes to come to nothing.
+        for attempt in range(ATTEMPTS if self._opens else 1):
             try:
                 process = self._running()
                 _send(process.stdin, (record, store))
                 outcome, passing = _receive(process.stdout, limits.seconds)
+            except _Unopened as error:
+                if self._closed:
+                    raise Interrupted from error
+                ended = f"its worker could not be opened ({error})"
+                self._opens = False
+                continue
             except TimeoutError:
                 self._stop()
                 ended = f"it took longer than {limits.seconds:g} s"
@@ -94,6 +112,8 @@ class Child:
             if not passing or attempt == ATTEMPTS - 1:
                 return outcome
             time.sleep(_PAUSE_S * 2**attempt)
+        if not self._opens:
+            return Outcome("failed", f"{ended}; see what it printed, and run again with fewer workers")
         return Outcome("quarantined", f"{ended}, each time; leave the film out, or give the stage more")
 
     def close(self) -> None:
@@ -104,19 +124,30 @@ class Child:
     def _running(self) -> "subprocess.Popen[bytes]":
         if self._closed:
             raise Interrupted
-        if self._process is None or self._process.poll() is not None:
-            # One thread each: several workers with as many threads as there are cores would wait for one another.
-            threads = {"OMP_NUM_THREADS": "1", **os.environ}
-            environment = {**threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "anyref.curation.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-            )
-            _send(self._process.stdin, self._stage)
-            _receive(self._process.stdout, _OPENING_S)  # loading models is not the record's time
-        return self._process
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        try:
+            process = self._start()
+        except TimeoutError as error:
+            self._stop()
+            raise _Unopened(f"it took longer than {_OPENING_S:g} s") from error
+        except (EOFError, OSError) as error:
+            raise _Unopened(_death(self._stop()) if self._process else _sentence(error)) from error
+        self._opens = True
+        return process
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # One thread each: several workers with as many threads as there are cores would wait for one another.
+        threads = {"OMP_NUM_THREADS": "1", **os.environ, **self._environment}
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "anyref.curation.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**threads, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+        _send(process.stdin, self._stage)
+        _receive(process.stdout, _OPENING_S)  # loading models is not the record's time
+        return process
 
     def _stop(self) -> int:
         process, self._process = self._process, None
@@ -137,22 +168,41 @@ class Child:
         return code
 
 
-def once(stage: Stage, worker: Worker, record: Record, store: Store) -> tuple[Outcome, bool]:
-    """One attempt: the outcome, and whether another attempt may end better."""
+def once(
+    stage: Stage, worker: Worker, record: Record, store: Store, *, limited: bool
+) -> tuple[Outcome, bool]:
+    """One attempt: the outcome, and whether another attempt may end better. `limited`: the stage's limit on memory is in force."""
     try:
-        outcome = worker(record, store)
+        with _one_thread():
+            outcome = worker(record, store)
         _check(stage, record, outcome)
-    except (ValueError, FileNotFoundError) as error:
+    except OSError as error:  # first: some are ValueErrors as well
+        return Outcome("failed", _sentence(error)), not isinstance(error, FileNotFoundError)
+    except ValueError as error:
         return Outcome("quarantined", _sentence(error)), False
     except MemoryError:
         limit = stage.resources.memory_gib
-        allowed = "there is" if limit is None else f"the {limit:g} GiB a worker may have"
-        return Outcome("quarantined", f"it needs more memory than {allowed}"), True
-    except OSError as error:
-        return Outcome("failed", _sentence(error)), True
+        if not limited or limit is None:  # others may have taken it
+            return Outcome("failed", "it needs more memory than there is"), True
+        return Outcome("quarantined", f"it needs more memory than the {limit:g} GiB a worker may have"), True
     except Exception as error:  # a bug of a stage must not end a run over a million films
         return Outcome("failed", f"{type(error).__name__}: {_sentence(error)}"), False
     return outcome, False
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch on one thread, if it is loaded: how many there are changes the last bits of what it computes."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    if torch is None or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _check(stage: Stage, record: Record, outcome: Outcome) -> None:
@@ -173,7 +223,8 @@ def _without(value: Any, names: set[str]) -> Any:
 
 
 def _sentence(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    text = " ".join(str(error).split())[:500] or type(error).__name__
+    return text.encode("utf-8", "backslashreplace").decode()  # a path may hold what no text file can
 
 
 def _death(code: int) -> str:
@@ -243,7 +294,7 @@ def serve() -> None:
             assert refused is not None
             _send(answers, (refused, False))
         else:
-            _send(answers, once(stage, worker, record, store))
+            _send(answers, once(stage, worker, record, store, limited=True))
 
 
 def _die_with_the_parent() -> None:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from anyref.evaluation.metrics import Metric
+from anyref.evaluation.metrics import Metric, Need
 from anyref.perception import Model, ModelCard
-from anyref.perception.catalogue import TASKS, Task, entry_for, missing, open_model
+from anyref.perception.catalogue import TASKS, NotCommercialError, Task, entry_for, missing, open_model
 
 PUBLISHED = "published"
 """The backend of each metric's own defaults; any other backend is a name that answers every task."""
@@ -85,7 +85,7 @@ class Answerers:
                 return self.model(asked).card
             entry = entry_for(asked.task, asked.name)
             if self.commercial_only and not entry.commercial:
-                raise ValueError(
+                raise NotCommercialError(
                     f"{entry.name} may not be used commercially ({entry.licence}); leave --commercial-only out, or name another with --use"
                 )
             if reason := missing(entry):
@@ -95,6 +95,15 @@ class Answerers:
             )
         return self._cards[asked]
 
+    def check(self, need: Need) -> None:
+        """Raises ValueError where a program or package that is no model of the catalogue cannot run here, or may not be used."""
+        if self.commercial_only and not need.commercial:
+            raise NotCommercialError(
+                f"{need.name} may not be used commercially ({need.licence}); leave --commercial-only out"
+            )
+        if need.missing is not None:
+            raise ValueError(need.missing)
+
     def model(self, asked: Asked) -> Model:
         """The model, open."""
         if asked not in self._open:
@@ -102,11 +111,6 @@ class Answerers:
             self._open[asked] = model
             self._cards.setdefault(asked, model.card)
         return self._open[asked]
-
-    def opened_card(self, asked: Asked) -> ModelCard | None:
-        """What the opened model says of itself: "main" in the catalogue is a commit here. None if it was not needed."""
-        model = self._open.get(asked)
-        return None if model is None else model.card
 
     def keep(self, wanted: Sequence[Asked]) -> None:
         """Let go of all other models, so that never more are in memory than one metric needs."""

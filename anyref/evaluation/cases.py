@@ -6,6 +6,7 @@ prompt and the paths must be there. Relative paths are looked up beside the file
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ _KINDS: dict[Role, Kind] = {"face": "face", "human": "person", "object": "object
 _ROLES: dict[Kind, Role] = {"face": "face", "person": "human", "background": "background"}
 _PEOPLE = {"man", "woman", "crop_man", "crop_woman"}
 _PLACES = {"environment", "scene"}
+_PEOPLE_WORDS = frozenset("man woman boy girl child person lady gentleman people".split())
+_PLACE_WORDS = _PLACES | {"background"}
+_AFTER_THE_NOUN = frozenset("with in on at of from near holding wearing who whose that".split())
 _SHOWN_COMPLAINTS = 8
 
 
@@ -141,6 +145,30 @@ def role_of(path: str, category: str) -> Role:
     return "background" if _PLACES & set(pieces) else "object"
 
 
+def role_in_words(file: ReferenceFile, category: str) -> Role:
+    """What a reference of a line without a kind is for, by the noun of its phrase, else by that of its file's name; "object" where neither says.
+
+    Folders are not looked at: where a file happens to lie says nothing of it.
+    """
+    for words in (_words(file.phrase or ""), _words(file.path.stem)):
+        noun = words[-1] if words else ""
+        if noun in _PEOPLE_WORDS:
+            return "face" if "face" in category.lower() or words[0] == "crop" else "human"
+        if noun in _PLACE_WORDS:
+            return "background"
+    return "object"
+
+
+def _words(text: str) -> list[str]:
+    """Up to the noun: "a man in a hat" ends with the man."""
+    words: list[str] = []
+    for word in re.findall(r"[^\W\d_]+", text.lower()):
+        if words and word in _AFTER_THE_NOUN:
+            break
+        words.append(word)
+    return words
+
+
 def category_of(key: str, num_references: int) -> str:
     """The group that OpenS2V's ids begin with (singleface_12 is of singleface); else single or multi, by the number of references."""
     found = re.match(r"(single|multi)(obj|object|human|face)(?=_|\d)|(human|face)obj(?=_|\d)", key)
@@ -166,12 +194,29 @@ def _read_magref(path: Path, text: str) -> list[EvaluationCase]:  # noqa: ARG001
         category = category_of(case.key, len(case.references))
         references = tuple(_from_file(file, category) for file in case.references)
         cases.append(EvaluationCase(case.key, case.prompt, category, references))
+    _warn_of_unnamed(path, cases)
     return cases
 
 
 def _from_file(file: ReferenceFile, category: str) -> EvaluationReference:
-    role = role_of(file.path.as_posix(), category) if file.kind is None else _ROLES.get(file.kind, "object")
+    role = role_in_words(file, category) if file.kind is None else _ROLES.get(file.kind, "object")
     return EvaluationReference(file.path, file.phrase or "", role, file.phrase, kind=file.kind)
+
+
+def _warn_of_unnamed(path: Path, cases: Iterable[EvaluationCase]) -> None:
+    """Metrics look for subjects by their words and choose references by their roles; what a line does not say, they guess."""
+    unnamed = [
+        reference
+        for case in cases
+        for reference in case.references
+        if reference.kind is None or (not reference.phrase and reference.role == "object")
+    ]
+    if unnamed:
+        warnings.warn(
+            f"{path} does not say what {len(unnamed)} of its references are ({unnamed[0].path.name}, taken for {unnamed[0].role!r}, for one): "
+            "metrics of subjects, faces and backgrounds guess; write kind:phrase=path, such as person:the man in black=1.png",
+            stacklevel=2,
+        )
 
 
 def _read_kaleido(path: Path, text: str) -> list[EvaluationCase]:
@@ -188,7 +233,9 @@ def _read_kaleido(path: Path, text: str) -> list[EvaluationCase]:
         )
 
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return _each(path, ((f"case {number}", (number, line)) for number, line in enumerate(lines)), read)
+    cases = _each(path, ((f"case {number}", (number, line)) for number, line in enumerate(lines)), read)
+    _warn_of_unnamed(path, cases)
+    return cases
 
 
 def _read_opens2v(path: Path, text: str) -> list[EvaluationCase]:

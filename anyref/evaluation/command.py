@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from anyref.evaluation.answering import Asked
+    from anyref.evaluation.metrics import Need
     from anyref.evaluation.statistics import Scored
     from anyref.evaluation.suites import Suite
 
@@ -37,7 +38,7 @@ class EvaluateConfig:
     suite: str = "puppets"
     """magref.single, magref.multi, kaleido, opens2v-v1.1-open (or -single, -human; v1.0), puppets (or .single, .multi), core."""
     metrics: tuple[str, ...] = ()
-    """Only these metrics of the suite."""
+    """Only these metrics: of the suite, or any other beside it, which counts nothing in the total (anyref.identity_margin)."""
     models: Annotated[str | None, shown("STR", "the suite's")] = None
     """Who answers: "published" (each metric's own), "puppets" (embedded), or "recorded:DIR"."""
     use: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="TASK=NAME")] = ()
@@ -50,6 +51,8 @@ class EvaluateConfig:
     """Draws of the bootstrap."""
     seed: int = 0
     """Seed of the bootstrap."""
+    renormalise: bool = False
+    """Give the weight of metrics without any score to the others; otherwise they count 0, and the total is a lower bound."""
     format: Literal["auto", "opens2v", "magref", "kaleido", "jsonl"] = "auto"
     """How the cases are written."""
 
@@ -98,7 +101,7 @@ def run(config: EvaluateConfig) -> None:
     from anyref.evaluation.answering import Answerers, read_wishes
     from anyref.evaluation.cases import read_cases
     from anyref.evaluation.engine import evaluate
-    from anyref.evaluation.suites import find_suite, narrowed
+    from anyref.evaluation.suites import find_suite, narrowed, renormalised
     from anyref.jobs import find_place
 
     suite = find_suite(config.suite)
@@ -115,16 +118,18 @@ def run(config: EvaluateConfig) -> None:
         wishes=wishes,
         answerers=Answerers(place.device, config.commercial_only),
     )
-    report(config.output, suite, config.draws, config.seed)
+    report(config.output, renormalised(suite, config.renormalise), config.draws, config.seed)
 
 
 def report(output: Path, suite: "Suite", draws: int, seed: int) -> None:
     """Write scores.json from the rows, and print the table."""
     from anyref.evaluation.rows import read_rows
+    from anyref.evaluation.runs import counting, extended
     from anyref.evaluation.statistics import score
     from anyref.files import write_json
 
-    rows = read_rows(output, numbers_only=True)
+    suite = extended(output, suite)
+    rows = counting(output, read_rows(output, numbers_only=True))
     official = score(rows, suite, "official", seed=seed, draws=draws)
     strict = score(rows, suite, "strict", seed=seed, draws=draws)
     about = {"suite": suite.name, "note": suite.note, "draws": draws, "seed": seed}
@@ -193,9 +198,9 @@ def doctor(config: EvaluateDoctorConfig) -> None:
 
 
 def examine(suite: "Suite", backend: str | None = None) -> list[dict[str, Any]]:
-    """For each metric and role of a suite: model, source, revision, licence, and why it cannot run here."""
+    """For each metric and role of a suite: model or program, source, revision, licence, and why it cannot run here."""
     from anyref.evaluation.answering import Wishes
-    from anyref.evaluation.metrics import make_metric
+    from anyref.evaluation.metrics import make_metric, needs_of
 
     wishes = Wishes(backend or suite.backend)
     lines = []
@@ -207,12 +212,24 @@ def examine(suite: "Suite", backend: str | None = None) -> list[dict[str, Any]]:
         except ImportError as error:
             lines.append({"metric": weighted.metric, **nothing, "missing": str(error)})
             continue
-        if not metric.models:
+        needs = needs_of(metric)
+        lines += [{"metric": metric.name, **nothing, **_declared(need)} for need in needs]
+        if not metric.models and not needs:
             lines.append({"metric": metric.name, **nothing, "missing": None})
         for role, asked in wishes.asked(metric).items():
             line = {**nothing, "role": role, "model": asked.name, **_found(asked)}
             lines.append({"metric": metric.name, **line})
     return lines
+
+
+def _declared(need: "Need") -> dict[str, Any]:
+    return {
+        "role": need.role,
+        "model": need.name,
+        "licence": need.licence,
+        "commercial": need.commercial,
+        "missing": need.missing,
+    }
 
 
 def _found(asked: "Asked") -> dict[str, Any]:
@@ -282,5 +299,7 @@ def _table(suite: "Suite", official: "Scored", strict: "Scored") -> "Table":
 def _cell(scored: "Scored", name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    interval = scored.intervals[name]
+    interval = scored.intervals.get(name)
+    if interval is None:  # of a single case
+        return f"{value:.3f}"
     return f"{value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"

@@ -8,7 +8,7 @@ from anyref.evaluation.exports import latex_table, markdown_table, write_csv
 from anyref.evaluation.report_command import CompareConfig
 from anyref.evaluation.runs import EvaluatedRun, caveats, counted, read_runs, suite_of, within
 from anyref.evaluation.statistics import TOTAL
-from anyref.evaluation.suites import Suite
+from anyref.evaluation.suites import Suite, renormalised
 from anyref.evaluation.tables import Versus, comparisons, direction, verdict
 from anyref.files import atomic, check_writable, write_json
 
@@ -25,7 +25,7 @@ def compare(config: CompareConfig) -> None:
     runs = read_runs(config.run)
     if len(runs) < 2:
         raise ValueError(f"a comparison needs two runs, and {len(runs)} is given; give another folder")
-    suite = suite_of(runs, config.suite)
+    suite = renormalised(suite_of(runs, config.suite), config.renormalise)
     runs = within(runs, suite)
     done = []
     for other in runs[1:]:

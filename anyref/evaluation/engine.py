@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,27 @@ from anyref.evaluation.answering import Answerers, Asked, Wishes
 from anyref.evaluation.cases import EvaluationCase
 from anyref.evaluation.features import FeatureCache
 from anyref.evaluation.journal import Journal, Lying, key_digest
-from anyref.evaluation.metrics import FileFootage, Metric, Result, VideoUnderTest, make_metric
+from anyref.evaluation.metrics import (
+    FileFootage,
+    Metric,
+    Need,
+    Result,
+    VideoUnderTest,
+    make_metric,
+    needs_of,
+)
 from anyref.evaluation.rows import REASON, Place, Row, UsedModel, digest
-from anyref.evaluation.suites import Suite
+from anyref.evaluation.runs import BESIDE, REFUSED, forbids
+from anyref.evaluation.suites import Suite, beside
 from anyref.evaluation.videos import Matched, Taken, inspect_all, match_videos, notes
 from anyref.files import alone, check_writable, sha256, write_json
-from anyref.perception import Model
+from anyref.perception import Model, ModelCard
+from anyref.perception.catalogue import NotCommercialError
 from anyref.provenance import commit, versions
 
 RUN = "run.json"
+MOVING = frozenset({"", "main", None})
+"""Revisions that name another commit tomorrow."""
 _NAMED = 8
 _LOADING = (ValueError, OSError, ImportError, RuntimeError, KeyError, AttributeError, TypeError)
 
@@ -80,6 +92,10 @@ class _Run:
     wanted: dict[Place, bytes] = field(default_factory=dict)
     """Place -> key of the row that answers it now."""
     unavailable: dict[str, str] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    """Of the unavailable, those that a licence forbids."""
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+    """Metric -> what run.json says of it so far."""
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -99,7 +115,7 @@ def evaluate(
     Raises ValueError, before a model is loaded: no case of the suite's categories, no video, two videos of one case; another run at work in `output`.
     """
     mine = _cases_of(suite, cases)
-    matched = match_videos(mine, videos)
+    matched = _matched(match_videos(cases, videos), mine, videos)
     check_writable(output / RUN)
     settings = {"videos": videos, **(config or {})}
     with alone(output):
@@ -128,8 +144,9 @@ def _evaluate(
         taken = inspect_all(matched.videos, output / "videos.jsonl", lambda: progress.advance(step))
         journal = Journal(output)
         run = _Run(
-            journal, answerers or Answerers(), output / "features", progress, taken, matched.missing, hashes
-        )
+            journal, answerers or Answerers(), output / "features", progress, taken, matched.missing, hashes,
+            earlier=_earlier(output).get("metrics", {}),
+        )  # fmt: skip
         try:
             for metric in _made(run, names, make, wishes):
                 _score_metric(run, metric, wishes.asked(metric))
@@ -146,6 +163,7 @@ def _evaluate(
     missing = tuple(case.key for case in matched.missing)
     outcome = Outcome(run.scored, missing, matched.extra, run.unavailable, statuses)
     record = {"config": dict(settings), "suite": suite.name, **asdict(outcome)}
+    record[BESIDE] = sorted({*_earlier(output).get(BESIDE, ()), *beside(suite)})
     _record(output, run, {**record, "seconds": round(time.perf_counter() - start, 2)})
     return outcome
 
@@ -154,8 +172,11 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
     """All questions of one metric; those that are answered already are left as they are."""
     start, before = time.perf_counter(), run.scored
     try:
+        needs = needs_of(metric)
+        for need in needs:
+            run.answerers.check(need)
         cards = {role: run.answerers.card(one) for role, one in asked.items()}
-        used = {role: UsedModel(card.name, card.revision) for role, card in cards.items()}
+        used = {role: UsedModel(card.name, card.known_by) for role, card in cards.items()}
         questions = _questions(run, metric, used)
         todo = [question for question in questions if not run.journal.has(question.row)]
         step = run.progress.add_task(metric.name, total=len(todo))
@@ -166,6 +187,8 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
             models = {role: run.answerers.model(one) for role, one in asked.items()}
     except _LOADING as error:
         run.unavailable[metric.name] = _sentence(error)
+        if isinstance(error, NotCommercialError):
+            run.refused.add(metric.name)
         return
     for question, result in known:
         answer = result or _look(metric, models, question, run.features)
@@ -173,15 +196,35 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
         run.scored += 1
         run.progress.advance(step)
     run.wanted |= {question.row.place: key_digest(question.row) for question in questions}
-    opened = {role: run.answerers.opened_card(one) or cards[role] for role, one in asked.items()}
     run.about[metric.name] = {
         "version": metric.version,
         "higher_is_better": metric.higher_is_better,
         "parameters": dict(metric.parameters),
-        "models": {role: asdict(card) for role, card in opened.items()},
+        "models": {role: _card_of(run, metric, role, models.get(role), card) for role, card in cards.items()},
+        "needs": {need.role: _need_card(need) for need in needs},
         "scored": run.scored - before,
         "seconds": round(time.perf_counter() - start, 2),
     }
+
+
+def _card_of(
+    run: _Run, metric: Metric, role: str, opened: Model | None, catalogue: ModelCard
+) -> dict[str, Any]:
+    """Who answered: the opened model's card, where "main" is a commit; else what an earlier call wrote of the same model, if it knew more."""
+    card = asdict(catalogue if opened is None else opened.card)
+    before: Mapping[str, Any] = run.earlier.get(metric.name, {}).get("models", {}).get(role, {})
+    same = before.get("source") == card["source"] and card["revision"] in MOVING
+    return dict(before) if opened is None and same and before.get("revision") not in MOVING else card
+
+
+def _need_card(need: Need) -> dict[str, Any]:
+    return asdict(ModelCard(need.name, "", "", need.licence, need.commercial))
+
+
+def _loaded(row: Row, models: Mapping[str, Model]) -> dict[str, str]:
+    """Role -> what was really loaded, of the models whose catalogue says less than their cards."""
+    cards = {role: model.card for role, model in models.items()}
+    return {role: card.known_by for role, card in cards.items() if card.known_by != row.models[role].revision}
 
 
 def _questions(run: _Run, metric: Metric, used: Mapping[str, UsedModel]) -> list[Question]:
@@ -219,7 +262,9 @@ def _look(metric: Metric, models: Mapping[str, Model], question: Question, featu
     cache = FeatureCache(features, held.sha256)
     video = VideoUnderTest(question.case, file.path, held.num_frames, held.fps, FileFootage(file.path), cache)
     try:
-        return metric.score(video, models)
+        result = metric.score(video, models)
+        loaded = _loaded(question.row, models)
+        return replace(result, details={**result.details, "loaded": loaded}) if loaded else result
     except Exception as error:
         reason = _sentence(error).replace(str(file.path), file.path.name)
         return Result(None, None, "error", details={REASON: reason})
@@ -244,6 +289,17 @@ def _is_current(run: _Run, here: Mapping[tuple[str, int], str], lying: Lying) ->
         return True
     video = here.get((lying.place.case, lying.place.take), "")
     return (video, run.hashes[lying.place.case]) == (lying.video_sha256, lying.case_sha256)
+
+
+def _matched(found: Matched, mine: Sequence[EvaluationCase], videos: Path) -> Matched:
+    """Of all cases, those of the suite; a video of another category is nobody's mistake. Raises ValueError where none has a video."""
+    keys = {case.key for case in mine}
+    chosen = tuple(video for video in found.videos if video.case.key in keys)
+    if not chosen:
+        raise ValueError(
+            f"no case of the suite has a video in {videos}; there are {', '.join(v.path.name for v in found.videos[:3])}, of other categories"
+        )
+    return Matched(chosen, tuple(case for case in found.missing if case.key in keys), found.extra)
 
 
 def _cases_of(suite: Suite, cases: Sequence[EvaluationCase]) -> list[EvaluationCase]:
@@ -291,17 +347,18 @@ def _record(output: Path, run: _Run, record: Mapping[str, Any]) -> None:
     """run.json: what is not in the rows because it differs from machine to machine, and what earlier calls said of other metrics."""
     from anyref.footage import decoder_version
 
-    try:
-        earlier = json.loads((output / RUN).read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, KeyError, TypeError):
-        earlier = {}
+    metrics = {**run.earlier, **run.about}
+    refused = set(run.refused)
+    if run.answerers.commercial_only:  # what an earlier call scored without asking for the licence
+        refused |= {name for name, about in run.earlier.items() if name not in run.about and forbids(about)}
     write_json(
         output / RUN,
         {
             **record,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
             "notes": notes(run.videos),
-            "metrics": {**earlier, **run.about},
+            "metrics": metrics,
+            REFUSED: sorted(refused),
             "decoder": decoder_version(),
             "device": run.answerers.device,
             "versions": versions(),
@@ -311,6 +368,18 @@ def _record(output: Path, run: _Run, record: Mapping[str, Any]) -> None:
     )
 
 
+def _earlier(output: Path) -> dict[str, Any]:
+    """What run.json says so far; empty where there is none."""
+    try:
+        return dict(json.loads((output / RUN).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}".rstrip(": ")
+    return (
+        text
+        if isinstance(error, ValueError | ConnectionError) and text
+        else f"{type(error).__name__}: {text}".rstrip(": ")
+    )

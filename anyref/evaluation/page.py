@@ -14,7 +14,7 @@ from anyref.evaluation.metrics import Mark
 from anyref.evaluation.rows import REASON, Row
 from anyref.evaluation.runs import EvaluatedRun, caveats
 from anyref.evaluation.statistics import TOTAL
-from anyref.evaluation.suites import Mode, Suite, Weighted, tabulate
+from anyref.evaluation.suites import Mode, Suite, Weighted, beside, tabulate
 from anyref.evaluation.tables import (
     MODES,
     Cell,
@@ -49,6 +49,7 @@ class Contents:
 def page(contents: Contents, advance: Callable[[], object] = lambda: None) -> str:
     """The whole page. `advance` is called once per case of the gallery, which takes longest."""
     runs, suite = contents.runs, contents.suite
+    added = beside(suite)
     cards = []
     for index, key in enumerate(contents.shown):
         cards.append(_card(contents, index, key))
@@ -75,6 +76,7 @@ def page(contents: Contents, advance: Callable[[], object] = lambda: None) -> st
                     "label": w.label,
                     "better": direction(runs, w.metric),
                     "weight": f"{w.weight:.3g}" if w.weight else "",
+                    "beside": w.metric in added,
                 }
                 for w in suite.metrics
             ],
@@ -137,6 +139,7 @@ def _board(board: Leaderboard, suite: Suite) -> dict[str, Any]:
         "As the published code computes it: what it leaves out is left out here, and its quirks are kept"
     )
     strict = "Ours: a missing subject or video counts 0, and every metric is 0 to 1 unless it says otherwise; there are no published rows for it"
+    lacking = "gives its weight to the others" if suite.renormalised else "counts 0 in it"
     bars = [
         Dot(
             line.name + (" (partial)" if line.partial else ""),
@@ -161,7 +164,7 @@ def _board(board: Leaderboard, suite: Suite) -> dict[str, Any]:
         "detectable": [
             f"{line.name}: against a rival that is as sure, this set shows a difference of {line.detectable:.3f} in the total "
             "(80 % chance, 5 % level)"
-            + ("; the total is partial: a metric without score counts 0 in it" if line.partial else "")
+            + (f"; the total is partial: a metric without score {lacking}" if line.partial else "")
             for line in board.lines
             if line.detectable is not None
         ],

@@ -13,7 +13,7 @@ from anyref.evaluation.exports import latex_table, markdown_table, plain, write_
 from anyref.evaluation.page import Contents, page
 from anyref.evaluation.report_command import ReportConfig
 from anyref.evaluation.runs import EvaluatedRun, caveats, read_runs, suite_of, within
-from anyref.evaluation.suites import Suite, find_suite
+from anyref.evaluation.suites import Suite, find_suite, renormalised
 from anyref.evaluation.tables import (
     MODES,
     Cell,
@@ -39,7 +39,7 @@ def report(config: ReportConfig) -> None:
     from rich.progress import Progress
 
     runs = read_runs(config.run, config.videos)
-    suite = suite_of(runs, config.suite)
+    suite = renormalised(suite_of(runs, config.suite), config.renormalise)
     runs = within(runs, suite)
     published = config.published or suite.name
     if published != "none":

@@ -32,6 +32,8 @@ class ReportConfig:
     """At most so many cases with pictures, the worst ones first; 0 for none."""
     frames: int = 6
     """Frames in a filmstrip."""
+    renormalise: bool = False
+    """Give the weight of metrics without any score to the others; otherwise they count 0, and the total is a lower bound."""
     draws: int = 2000
     """Draws of the bootstrap."""
     seed: int = 0
@@ -50,6 +52,8 @@ class CompareConfig:
     """Numbers as the published code has them, or ours, where a missing subject counts 0."""
     output: Annotated[Path | None, shown("PATH", "nothing is written")] = None
     """A .json, .csv, .md or .tex file for the table."""
+    renormalise: bool = False
+    """Give the weight of metrics without any score to the others; otherwise they count 0, and the total is a lower bound."""
     draws: int = 2000
     """Draws of the bootstrap."""
     seed: int = 0

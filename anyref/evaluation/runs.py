@@ -10,8 +10,12 @@ from typing import Any
 import numpy as np
 
 from anyref.evaluation.rows import Row, read_rows
-from anyref.evaluation.suites import Suite, find_suite
+from anyref.evaluation.suites import Suite, counted_score, find_suite, with_beside
 
+REFUSED = "refused"
+"""In run.json: metrics that the last call left out, or would have, because a licence forbids commercial use. Their rows are not shown."""
+BESIDE = "beside"
+"""In run.json: metrics of no suite that were asked for by name, and stand in its table at weight 0."""
 LONG_S = 5.0
 """VBench scores videos from here on with other code (VBench-Long), which its own FAQ asks for."""
 
@@ -89,18 +93,28 @@ def read_runs(given: Sequence[str], videos: Sequence[str] = ()) -> list[Evaluate
 
 
 def suite_of(runs: Sequence[EvaluatedRun], name: str | None) -> Suite:
-    """The suite asked for, else the one that the first run was scored with."""
+    """The suite asked for, else the one that the first run was scored with; and what was asked beside it."""
     chosen = name or str(runs[0].about.get("suite") or "")
     if not chosen:
         raise ValueError(f"{runs[0].folder} does not say which suite it was scored with; give --suite")
-    return find_suite(chosen)
+    return with_beside(find_suite(chosen), [name for run in runs for name in run.about.get(BESIDE, ())])
 
 
 def within(runs: Sequence[EvaluatedRun], suite: Suite) -> list[EvaluatedRun]:
-    """The runs with the rows only that the suite takes. Raises ValueError for one without any."""
-    metrics = {weighted.metric for weighted in suite.metrics}
+    """The runs with the rows only that the suite takes, and for a case without a video the strict score that it counts as in the suite's means.
+
+    Raises ValueError for a run without any.
+    """
+    known = {weighted.metric: weighted for weighted in suite.metrics}
     chosen = [
-        replace(run, rows=tuple(r for r in run.rows if r.metric in metrics and suite.takes(r.category)))
+        replace(
+            run,
+            rows=tuple(
+                replace(row, strict=counted_score(row, known[row.metric], "strict"))
+                for row in run.rows
+                if row.metric in known and suite.takes(row.category)
+            ),
+        )
         for run in runs
     ]
     empty = next((run for run in chosen if not run.rows), None)
@@ -124,13 +138,42 @@ def caveats(runs: Sequence[EvaluatedRun], suite: Suite) -> list[str]:
             str(card.get("name"))
             for run in runs
             for weighted in suite.metrics
-            for card in run.metric(weighted.metric).get("models", {}).values()
+            if weighted.metric not in run.about.get(REFUSED, ())
+            for card in cards_of(run.metric(weighted.metric)).values()
             if not card.get("commercial", True)
         }
     )
     if forbidden:
         found.append(f"The licences of {', '.join(forbidden)} forbid commercial use")
     return found
+
+
+def cards_of(about: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Role -> card of the models and the programs that a metric asked, by what run.json says of it."""
+    return {**about.get("models", {}), **about.get("needs", {})}
+
+
+def forbids(about: Mapping[str, Any]) -> bool:
+    """Whether a licence of what a metric asked forbids commercial use."""
+    return any(not card.get("commercial", True) for card in cards_of(about).values())
+
+
+def counting(folder: Path, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a folder without those of refused metrics."""
+    refused = _about(folder).get(REFUSED, ())
+    return [row for row in rows if row.metric not in refused]
+
+
+def extended(folder: Path, suite: Suite) -> Suite:
+    """The suite and what was asked beside it in this folder."""
+    return with_beside(suite, _about(folder).get(BESIDE, ()))
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _missing(runs: Sequence[EvaluatedRun]) -> list[str]:
@@ -193,7 +236,7 @@ def _different_metrics(runs: Sequence[EvaluatedRun], suite: Suite) -> list[str]:
                 [
                     about.get("version"),
                     about.get("parameters"),
-                    {role: [c.get("name"), c.get("revision")] for role, c in about.get("models", {}).items()},
+                    {role: _known_by(card) for role, card in about.get("models", {}).items()},
                 ],
                 sort_keys=True,
             )
@@ -207,12 +250,14 @@ def _different_metrics(runs: Sequence[EvaluatedRun], suite: Suite) -> list[str]:
     return found
 
 
+def _known_by(card: Mapping[str, Any]) -> list[str]:
+    """Which model, of a card in run.json: its name without the place, which the card of an opened model leaves out, and what tells it from others."""
+    name = str(card.get("name", "")).partition("@")[0]
+    return [name, str(card.get("revision") or card.get("source") or "")]
+
+
 def _read(name: str, folder: Path, videos: Path | None) -> EvaluatedRun:
-    rows = tuple(read_rows(folder))
-    try:
-        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        about = {}
+    rows, about = tuple(counting(folder, read_rows(folder))), _about(folder)
     asked = about.get("config", about)
     known = videos or (Path(asked["videos"]) if isinstance(asked.get("videos"), str) else None)
     return EvaluatedRun(name, folder, rows, about, _files(folder / "videos.jsonl"), known)

@@ -1,7 +1,8 @@
 """How sure the scores are: intervals of a suite's parts and total, paired comparison of two runs, and the smallest difference a set can show.
 
 Everything is recomputed from the rows in each draw, the total included, because each metric has a denominator of its own. A draw takes whole
-cases, with all takes of each, and as many of each category as there are.
+cases, with all takes of each, and as many of each category as there are. Where it took no case of a rare metric, the metric's observed mean
+enters the total. What rests on fewer than two cases has no interval: nothing can be drawn anew from one.
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from anyref.evaluation.suites import Floats, Mode, Scores, Suite, Table, aggrega
 DRAWS = 2000
 TOTAL = "total"
 """The name of the total among the metrics."""
+MIN_CASES = 2
+"""Fewer have no interval."""
 _BLOCK = 500
 
 
@@ -31,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Scored:
-    """A suite's scores with intervals by metric and "total"; a metric without score has none."""
+    """A suite's scores with intervals by metric and "total"; a metric with a score of fewer than `MIN_CASES` cases has none."""
 
     scores: Scores
     intervals: dict[str, Interval]
@@ -45,8 +48,9 @@ class Difference:
     metric: str
     """Or "total"."""
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    """None where fewer than `MIN_CASES` cases have a score in both runs, as is `detectable`."""
     p: float
     """Two-sided, of a randomisation test that swaps the two runs' videos of a case."""
     p_holm: float
@@ -55,7 +59,7 @@ class Difference:
     """Share of the cases where the first run's score is higher in number, ties half; says nothing of better where lower is better."""
     num_cases: int
     """Cases where both runs have a score."""
-    detectable: float
+    detectable: float | None
     """The smallest true difference that a set like this one finds with 80 % chance at the 5 % level."""
 
 
@@ -80,26 +84,26 @@ def score(
     *,
     seed: int = 0,
     draws: int = DRAWS,
-    renormalise: bool = False,
 ) -> Scored:
     """Scores of a run with intervals: a bootstrap over cases, stratified by category. Same seed, same intervals."""
     table = tabulate(rows, suite, mode)
-    scores = aggregate(rows, suite, mode, renormalise)
+    scores = aggregate(rows, suite, mode)
     intervals: dict[str, Interval] = {}
     if not table.cases:
         return Scored(scores, intervals, 0)
     rng = np.random.default_rng(seed)
+    observed_M = table.means(np.ones((1, len(table.cases))))[0]
     means, totals = [], []
     for count in _blocks(draws):
         times_DC = resample(table.categories, count, rng)
         means_DM = table.means(times_DC)
         means.append(means_DM)
-        totals.append(table.totals(means_DM, renormalise))
+        totals.append(table.totals(means_DM, observed_M))
     all_means_DM, all_totals_D = np.concatenate(means), np.concatenate(totals)
     for number, part in enumerate(scores.parts):
-        if part.value is not None:
+        if (table.counts_CM[:, number] > 0).sum() >= MIN_CASES:
             intervals[part.metric] = _interval(all_means_DM[:, number])
-    if scores.total is not None:
+    if table.counts_CM[:, _weighed(suite)].any(axis=1).sum() >= MIN_CASES:
         intervals[TOTAL] = _interval(all_totals_D)
     return Scored(scores, intervals, len(table.cases))
 
@@ -134,13 +138,14 @@ def compare(
     names = [weighted.metric for weighted in suite.metrics]
     if one.counts_CM[:, _weighed(suite)].any():
         names.append(TOTAL)
+    whole = np.ones((1, len(one.cases)))
+    ours_M, theirs_M = one.means(whole)[0], other.means(whole)[0]
     drawn, null = [], []
     for count in _blocks(draws):
         times_DC = resample(one.categories, count, rng)
-        drawn.append(_both(one, times_DC) - _both(other, times_DC))
+        drawn.append(_both(one, times_DC, ours_M) - _both(other, times_DC, theirs_M))
         null.append(_swapped(one, other, rng.random((count, len(one.cases))) < 0.5))
     drawn_DN, null_DN = np.concatenate(drawn), np.concatenate(null)
-    whole = np.ones((1, len(one.cases)))
     observed_N = (_both(one, whole) - _both(other, whole))[0]
     found = [
         _difference(name, observed_N[number], drawn_DN[:, number], null_DN[:, number], one, other)
@@ -198,13 +203,14 @@ def _pair(
     return one, other, only[0], only[1]
 
 
-def _both(table: Table, times_DC: Floats) -> Floats:
-    """[D, M + 1]: means, and the total where the suite has one."""
-    return _joined(table, table.means(times_DC))
+def _both(table: Table, times_DC: Floats, observed_M: Floats | None = None) -> Floats:
+    """[D, M + 1]: means, and the total where the suite has one; `observed_M` as in `Table.totals`."""
+    return _joined(table, table.means(times_DC), observed_M)
 
 
-def _joined(table: Table, means_DM: Floats) -> Floats:
-    return np.concatenate([means_DM, table.totals(means_DM)[:, None]], axis=1)
+def _joined(table: Table, means_DM: Floats, observed_M: Floats | None = None) -> Floats:
+    totals_D = table.totals(means_DM, observed_M)
+    return np.concatenate([means_DM, totals_D[:, None]], axis=1)
 
 
 def _swapped(one: Table, other: Table, swap_DC: NDArray[np.bool_]) -> Floats:
@@ -221,20 +227,20 @@ def _swapped(one: Table, other: Table, swap_DC: NDArray[np.bool_]) -> Floats:
 def _difference(
     name: str, observed: float, drawn_D: Floats, null_D: Floats, one: Table, other: Table
 ) -> Difference:
-    interval = _interval(drawn_D)
     extreme = np.abs(null_D[~np.isnan(null_D)]) >= abs(observed) - 1e-12
     p = (1 + int(extreme.sum())) / (1 + len(extreme))
     wins = _case_differences(name, one, other)
+    interval = _interval(drawn_D) if len(wins) >= MIN_CASES else None
     return Difference(
         name,
         float(observed),
-        interval.low,
-        interval.high,
+        None if interval is None else interval.low,
+        None if interval is None else interval.high,
         p,
         p,
         float(np.mean(np.where(wins == 0, 0.5, wins > 0))) if len(wins) else 0.5,
         len(wins),
-        detectable_difference(interval.standard_error),
+        None if interval is None else detectable_difference(interval.standard_error),
     )
 
 

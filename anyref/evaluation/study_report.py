@@ -156,6 +156,7 @@ def summary(result: Analysis) -> list[str]:
     agreement = [rater.agreement for rater in counted if rater.agreement is not None]
     votes = sum(standing.votes for standing in result.aspects[0].standings) // 2
     unfinished = sum(rater.answered < rater.asked for rater in counted)
+    unplayable = sum(rater.unplayable for rater in counted)
     return [
         f"{len(result.key.models)} models, {len(counted)} raters counted of {len(result.raters)}"
         + (
@@ -163,7 +164,8 @@ def summary(result: Analysis) -> list[str]:
             if result.excluded
             else ""
         )
-        + (f", {unfinished} did not finish" if unfinished else ""),
+        + (f", {unfinished} did not finish" if unfinished else "")
+        + (f", {unplayable} answers left out because a video could not be played" if unplayable else ""),
         f"{votes} answers per aspect; median time per question {np.median([r.median_seconds for r in counted]):.0f} s",
         f"Asked again with the sides swapped, raters gave the same answer {number(_mean(agreement), 2)} of the time"
         if agreement
@@ -232,11 +234,20 @@ def prediction_table(found: Sequence[Prediction]) -> tuple[list[str], list[list[
 
 def rater_table(result: Analysis) -> tuple[list[str], list[list[str]]]:
     """One line a rater."""
-    header = ["rater", "answered", "noise checks passed", "repeats agree", "seconds a question", "counted"]
+    header = [
+        "rater",
+        "answered",
+        "not played",
+        "noise checks passed",
+        "repeats agree",
+        "seconds a question",
+        "counted",
+    ]
     rows = [
         [
             str(r.rater),
             f"{r.answered} of {r.asked}",
+            str(r.unplayable),
             f"{r.noise_passed} of {r.noise_seen}",
             number(r.agreement, 2),
             f"{r.median_seconds:.0f}",

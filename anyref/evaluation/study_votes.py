@@ -51,6 +51,8 @@ class RaterRecord:
     noise_seen: int
     agreement: float | None
     median_seconds: float
+    unplayable: int = 0
+    """Answered questions of which a video could not be played there; their votes are left out, and they are no noise check."""
 
     @property
     def attentive(self) -> bool:
@@ -104,9 +106,10 @@ def read_ballot(folder: Path, key: Key) -> Ballot:
                 f"{path.name} and {raters[rater].name} are both of rater {rater}; keep one of them"
             )
         raters[rater] = path
-        mine = _votes_of(path, raw, rater, key)
+        unseen = _unplayable(path, raw)
+        mine = [vote for vote in _votes_of(path, raw, rater, key) if vote.question.key not in unseen]
         votes += mine
-        records.append(_record(rater, raw["answers"], mine, key))
+        records.append(_record(rater, raw["answers"], mine, key, unseen))
     return Ballot(tuple(votes), tuple(records))
 
 
@@ -123,6 +126,14 @@ def _read_votes(path: Path, key: Key) -> dict[str, Any]:
             f"{path} is of rater {rater}, and the study has {len(key.forms)} forms; correct the number"
         )
     return dict(raw)
+
+
+def _unplayable(path: Path, raw: dict[str, Any]) -> frozenset[str]:
+    """Keys of the questions of which the page could not play a video; none in files of pages that did not say. Raises ValueError for no list."""
+    listed = raw.get("unplayable") or []
+    if not isinstance(listed, list):
+        raise ValueError(f"{path} has {listed!r} as unplayable; ask its rater to save it once more")
+    return frozenset(str(question) for question in listed)
 
 
 def _votes_of(path: Path, raw: dict[str, Any], rater: int, key: Key) -> list[Vote]:
@@ -159,7 +170,9 @@ def _seconds(answer: dict[str, Any]) -> float:
     return float(given) if isinstance(given, int | float) else 0.0
 
 
-def _record(rater: int, answers: Sequence[dict[str, Any]], votes: Sequence[Vote], key: Key) -> RaterRecord:
+def _record(
+    rater: int, answers: Sequence[dict[str, Any]], votes: Sequence[Vote], key: Key, unseen: frozenset[str]
+) -> RaterRecord:
     shows_noise = {aspect.name for aspect in key.aspects if aspect.shows_noise}
     checks = [vote for vote in votes if vote.question.kind == "noise" and vote.aspect in shows_noise]
     passed = sum(vote.choice not in {NOISE, None} for vote in checks)
@@ -175,4 +188,5 @@ def _record(rater: int, answers: Sequence[dict[str, Any]], votes: Sequence[Vote]
         len(checks),
         sum(same) / len(same) if same else None,
         seconds[len(seconds) // 2] if seconds else 0.0,
+        sum(answer.get("question") in unseen for answer in answers),
     )

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from anyref.evaluation.metrics import METRICS
 from anyref.evaluation.rows import Row
 
 Mode = Literal["official", "strict"]
@@ -62,6 +63,8 @@ class Suite:
     backend: str = "published"
     """Which models answer unless the caller says otherwise: those of the publications, or "puppets"."""
     note: str = ""
+    renormalised: bool = False
+    """Whether the weight of a metric without any score goes to the others, instead of counting 0."""
 
     @property
     def has_total(self) -> bool:
@@ -88,7 +91,8 @@ class Part:
 
 @dataclass(frozen=True)
 class Scores:
-    """A suite's answer. `partial`: a metric of the total has no value; it counts 0, so that the total is a lower bound."""
+    """A suite's answer. `partial`: a metric of the total has no value; it counts 0, so that the total is a lower bound, unless the suite is
+    renormalised."""
 
     total: float | None
     parts: tuple[Part, ...]
@@ -122,11 +126,17 @@ class Table:
         offsets, spans = np.array([s.offset for s in scales]), np.array([s.span for s in scales])
         return np.asarray((raw_DM - offsets) / spans)
 
-    def totals(self, means_DM: Floats, renormalise: bool = False) -> Floats:
-        """[D]: weighted sums; a metric without score counts 0, or with `renormalise` gives its weight to the others."""
+    def totals(self, means_DM: Floats, observed_M: Floats | None = None) -> Floats:
+        """[D]: weighted sums; a metric without score counts 0, or in a renormalised suite gives its weight to the others.
+
+        `observed_M`, the means of the whole table, stands in where a draw of the bootstrap took no case of a metric that the run does have:
+        a case that was not drawn is no 0.
+        """
         weights = np.array([weighted.weight for weighted in self.suite.metrics])
+        if observed_M is not None:
+            means_DM = np.where(np.isnan(means_DM), observed_M, means_DM)
         totals = np.nan_to_num(means_DM) @ weights
-        if renormalise:
+        if self.suite.renormalised:
             present = (~np.isnan(means_DM)) @ weights
             totals = np.divide(totals, present, out=np.full_like(totals, np.nan), where=present > 0)
             totals = totals * weights.sum()
@@ -144,7 +154,7 @@ def tabulate(rows: Iterable[Row], suite: Suite, mode: Mode) -> Table:
     counts_CM = np.zeros_like(sums_CM)
     for row in chosen:
         weighted = suite.metrics[columns[row.metric]]
-        scale, score = weighted.scale(mode), _score(row, weighted, mode)
+        scale, score = weighted.scale(mode), counted_score(row, weighted, mode)
         if score is None or (scale.drops_zeros and score == 0):
             continue
         place = lines[row.case], columns[row.metric]
@@ -153,16 +163,17 @@ def tabulate(rows: Iterable[Row], suite: Suite, mode: Mode) -> Table:
     return Table(suite, mode, tuple(cases), tuple(categories[case] for case in cases), sums_CM, counts_CM)
 
 
-def _score(row: Row, weighted: Weighted, mode: Mode) -> float | None:
+def counted_score(row: Row, weighted: Weighted, mode: Mode) -> float | None:
+    """What a row counts in the mean, before clamping; None: nothing."""
     if mode == "official":
         return row.value
     return weighted.absent if row.status == "missed" and not row.video_sha256 else row.strict
 
 
-def aggregate(rows: Sequence[Row], suite: Suite, mode: Mode, renormalise: bool = False) -> Scores:
+def aggregate(rows: Sequence[Row], suite: Suite, mode: Mode) -> Scores:
     """The suite's parts and total.
 
-    A metric without any score counts 0 in the total, as in OpenS2V's merge_result.py, and the total is labelled partial; with `renormalise`
+    A metric without any score counts 0 in the total, as in OpenS2V's merge_result.py, and the total is labelled partial; in a renormalised suite
     its weight goes to the others. Videos with the status "error" count in no mean and are in the parts' counts.
     """
     table = tabulate(rows, suite, mode)
@@ -186,7 +197,7 @@ def aggregate(rows: Sequence[Row], suite: Suite, mode: Mode, renormalise: bool =
     partial = any(part.value is None for part in weighed)
     if not any(part.value is not None for part in weighed):
         return Scores(None, parts, partial)
-    return Scores(float(table.totals(means_1M, renormalise)[0]), parts, partial)
+    return Scores(float(table.totals(means_1M)[0]), parts, partial)
 
 
 def find_suite(name: str) -> Suite:
@@ -198,15 +209,41 @@ def find_suite(name: str) -> Suite:
 
 
 def narrowed(suite: Suite, metrics: Sequence[str]) -> Suite:
-    """The suite with these of its metrics only; none named: all. Raises ValueError for one that it does not have."""
-    names = [weighted.metric for weighted in suite.metrics]
-    unknown = [name for name in metrics if name not in names]
+    """The suite with these metrics only, its own and then others at weight 0; none named: all of its own. Raises ValueError for an unknown one."""
+    own = [weighted.metric for weighted in suite.metrics]
+    unknown = [name for name in metrics if name not in own and name not in METRICS]
     if unknown:
         raise ValueError(
-            f"the suite {suite.name} has no metric {', '.join(unknown)}; choose of {', '.join(names)}"
+            f"the suite {suite.name} has no metric {', '.join(unknown)}, and neither has any other; choose of {', '.join([*own, *METRICS])}"
         )
     chosen = tuple(weighted for weighted in suite.metrics if not metrics or weighted.metric in metrics)
-    return replace(suite, metrics=chosen)
+    return with_beside(replace(suite, metrics=chosen), [name for name in metrics if name not in own])
+
+
+def renormalised(suite: Suite, wanted: bool) -> Suite:
+    """The suite as it is, or renormalised, which its note then says."""
+    if not wanted:
+        return suite
+    told = "Renormalised: the weight of a metric without score goes to the others"
+    return replace(suite, renormalised=True, note=". ".join(filter(None, (suite.note, told))))
+
+
+def with_beside(suite: Suite, metrics: Iterable[str]) -> Suite:
+    """The suite and these metrics, at weight 0 and scaled as where they belong; those that it has are left as they are."""
+    own = {weighted.metric for weighted in suite.metrics}
+    known = {w.metric: w for other in reversed(SUITES.values()) for w in other.metrics}
+    added = [
+        replace(known.get(name, Weighted(name, name)), weight=0.0)
+        for name in dict.fromkeys(metrics)
+        if name not in own
+    ]
+    return replace(suite, metrics=(*suite.metrics, *added))
+
+
+def beside(suite: Suite) -> list[str]:
+    """The metrics that were added to a suite of the table."""
+    own = {weighted.metric for weighted in SUITES.get(suite.name, suite).metrics}
+    return [weighted.metric for weighted in suite.metrics if weighted.metric not in own]
 
 
 _AESTHETIC = Scale(4, 7, 4, 3)
@@ -280,6 +317,7 @@ _KALEIDO = (
     Weighted("vbench.aesthetic_quality", "Aesthetic Quality"),
     Weighted("vbench.imaging_quality", "Imaging Quality"),
     Weighted("vbench.overall_consistency", "ViCLIP Score"),
+    Weighted("anyref.sentence_consistency", "ViCLIP by sentence"),
     Weighted("kaleido.s2v_consistency", "S2V Consistency"),
     Weighted("kaleido.s2v_decoupling", "S2V Decoupling"),
 )

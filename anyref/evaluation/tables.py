@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
-from typing import Any
 
 from anyref.evaluation.metrics import METRICS, make_metric
 from anyref.evaluation.published import published_rows
 from anyref.evaluation.rows import REASON, Row
-from anyref.evaluation.runs import EvaluatedRun, counted
+from anyref.evaluation.runs import REFUSED, EvaluatedRun, cards_of, counted
 from anyref.evaluation.statistics import TOTAL, Comparison, Scored, compare, detectable_difference, score
 from anyref.evaluation.suites import Mode, Suite, aggregate
 
@@ -166,9 +165,9 @@ def comparisons(
     return found
 
 
-def verdict(low: float, high: float, p: float, higher_is_better: bool) -> str:
-    """A difference in a word: better or worse where p is below 5 %, else open; `p` is the corrected one."""
-    if p >= 0.05:
+def verdict(low: float | None, high: float | None, p: float, higher_is_better: bool) -> str:
+    """A difference in a word: better or worse where p is below 5 %, else open, as without an interval; `p` is the corrected one."""
+    if p >= 0.05 or low is None or high is None:
         return "open"
     return "better" if (low + high > 0) == higher_is_better else "worse"
 
@@ -210,12 +209,13 @@ def problems(runs: Sequence[EvaluatedRun], count: int = 30) -> list[str]:
 
 
 def answerers(runs: Sequence[EvaluatedRun], suite: Suite) -> list[Answerer]:
-    """Each model once per metric and role, with its licence."""
+    """Each model and program once per metric and role, with its licence."""
     found: dict[Answerer, None] = {}
     for run in runs:
         for weighted in suite.metrics:
-            cards: Mapping[str, Mapping[str, Any]] = run.metric(weighted.metric).get("models", {})
-            for role, card in cards.items():
+            if weighted.metric in run.about.get(REFUSED, ()):
+                continue
+            for role, card in cards_of(run.metric(weighted.metric)).items():
                 name, source, revision, licence = (
                     str(card.get(what, "")) for what in ("name", "source", "revision", "licence")
                 )

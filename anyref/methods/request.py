@@ -118,6 +118,13 @@ def for_call(
     return replace(cast("Any", make_method(method.name, {**current, **settings})), defaults=defaults)
 
 
+def all_frames(method: Method) -> int:
+    """How many frames are sampled by default, those that the user usually does not get included (MAGREF's release: 81 for 77)."""
+    usual = method.defaults
+    shape = VideoShape(num_frames=usual.num_frames, height=usual.height, width=usual.width)
+    return method.sampled_shape(shape, keep_canvas=False).num_frames
+
+
 def read_request(
     method: Method,
     sampling: SamplingDefaults,

@@ -69,6 +69,11 @@ class ModelCard:
     commercial: bool
     """Whether the licence permits commercial use."""
 
+    @property
+    def known_by(self) -> str:
+        """What tells this model from others of its name: the revision, or where nobody knows one (an address, a name of the hub) the source."""
+        return self.revision or self.source
+
 
 class Model(Protocol):
     """Everything below says what it is."""
@@ -162,5 +167,7 @@ class Varier(Model, Protocol):
 class Judge(Model, Protocol):
     """Rates a video as a person would be asked to."""
 
-    def judge(self, frames: Sequence[Picture], prompt: str, instructions: str) -> dict[str, float]:
-        """Criterion to rating, 1 to 5, as the instructions ask."""
+    def judge(
+        self, frames: Sequence[Picture], prompt: str, instructions: str, seed: int = 0
+    ) -> dict[str, float]:
+        """Criterion to rating, 1 to 5, as the instructions ask. Another seed is another answer, where the model draws its words."""

@@ -14,7 +14,17 @@ from typing import cast, get_args
 from anyref.perception import Model
 from anyref.perception.models import ENTRIES, Entry, Task
 
-__all__ = ["CATALOGUE", "TASKS", "Entry", "Task", "entry_for", "missing", "names", "open_model"]
+__all__ = [
+    "CATALOGUE",
+    "TASKS",
+    "Entry",
+    "NotCommercialError",
+    "Task",
+    "entry_for",
+    "missing",
+    "names",
+    "open_model",
+]
 
 CATALOGUE: tuple[Entry, ...] = ENTRIES
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -22,6 +32,10 @@ RECORDED = "recorded:"
 _ALSO: dict[str, Task] = {"image-encoder": "image-text-encoder", "video-text-encoder": "image-text-encoder"}
 """A task, and another whose models can stand in: a video is then the mean of its frames."""
 _DISTRIBUTIONS = {"cv2": "opencv-python-headless"}
+
+
+class NotCommercialError(ValueError):
+    """A model whose licence forbids commercial use was asked for where only others may be."""
 
 
 def names(task: Task) -> tuple[str, ...]:
@@ -55,7 +69,7 @@ def open_model(task: Task, name: str, device: str = "cpu", commercial_only: bool
     entry = entry_for(task, name)
     if commercial_only and not entry.commercial:
         allowed = [other.name for other in CATALOGUE if other.task == entry.task and other.commercial]
-        raise ValueError(
+        raise NotCommercialError(
             f"{entry.name} may not be used commercially ({entry.licence}); use {' or '.join(allowed) or 'none'}, or leave "
             "--commercial-only out"
         )
@@ -102,7 +116,7 @@ def _replay(task: Task, folder: str, commercial_only: bool) -> Model:
     from anyref.perception.recorded import open_recorded
 
     if commercial_only:
-        raise ValueError(
+        raise NotCommercialError(
             f"the recording {folder} was made by models that may not be used commercially; leave --commercial-only out"
         )
     return open_recorded(task, folder)

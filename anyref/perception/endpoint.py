@@ -24,10 +24,14 @@ KEY = "ANYREF_API_KEY"
 LONGER_SIDE = 512
 """Pixels of a picture that is sent, at most (OpenS2V's judge)."""
 TEMPERATURE, TOP_P, REPETITION = 0.1, 0.001, 1.05
-"""As OpenS2V captions."""
+"""As OpenS2V captions; its judge is asked at the server's own temperature."""
 _ATTEMPTS = 5
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which asking again can help."""
+
+
+class NoAnswerError(ConnectionError):
+    """A server that is not there, or will not answer: no fault of what was asked, which may be asked again later."""
 
 
 class Endpoint:
@@ -52,8 +56,11 @@ class Endpoint:
         self._sleep = sleep
         self.card = card
 
-    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int) -> str:
-        """See `anyref.perception.language.Chat`. Busy and failing servers are asked up to five times, 1, 2, 4, 8 s apart."""
+    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int, seed: int | None = None) -> str:
+        """See `anyref.perception.language.Chat`. Busy and failing servers are asked up to five times, 1, 2, 4, 8 s apart.
+
+        Raises NoAnswerError, a ConnectionError, for one that does not answer, ValueError for an answer that is none of a chat.
+        """
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": as_url(image)}} for image in pil(pictures)
         ]
@@ -62,9 +69,7 @@ class Endpoint:
             "model": self._model,
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_tokens,
-            "temperature": TEMPERATURE,
-            "top_p": TOP_P,
-            "seed": 0,
+            **({"temperature": TEMPERATURE, "top_p": TOP_P, "seed": 0} if seed is None else {"seed": seed}),
         }
         answer = self._post(body)
         try:
@@ -95,7 +100,7 @@ class Endpoint:
                     break
             except (URLError, TimeoutError, ConnectionError, json.JSONDecodeError) as error:
                 reason = str(error)
-        raise ValueError(
+        raise NoAnswerError(
             f"{self._url} did not answer ({reason}); start the server or give another endpoint@ADDRESS#MODEL"
         )
 

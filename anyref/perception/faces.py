@@ -1,6 +1,6 @@
 """Faces: InsightFace (SCRFD, ArcFace, pose), whose weights forbid commercial use, and OpenCV's YuNet with SFace, whose weights permit it.
 
-Where no face is found, both look once more at the picture with a quarter of grey around it (ConsisID, OpenS2V): detectors miss faces that fill it.
+Detectors miss faces that fill the picture; `with_padding` looks once more with a quarter of grey around it (ConsisID, OpenS2V), for who asks.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,9 +33,7 @@ class InsightFace:
 
     def faces(self, picture_YX3: Picture) -> list[Face]:
         """See `anyref.perception.FaceAnalyser`."""
-        return with_padding(self._find, picture_YX3)
-
-    def _find(self, picture_YX3: Picture) -> list[Face]:
+        check([picture_YX3])
         # The package reads BGR, as OpenCV does.
         found = self._analysis.get(np.ascontiguousarray(picture_YX3[..., ::-1]))
         faces = []
@@ -53,7 +51,7 @@ class InsightFace:
                     pose_degrees=None if pose is None else (float(pose[0]), float(pose[1]), float(pose[2])),
                 )
             )
-        return faces
+        return largest_first(faces)
 
 
 class YunetSface:
@@ -66,10 +64,9 @@ class YunetSface:
 
     def faces(self, picture_YX3: Picture) -> list[Face]:
         """See `anyref.perception.FaceAnalyser`."""
-        return with_padding(self._find, picture_YX3)
-
-    def _find(self, picture_YX3: Picture) -> list[Face]:
         import cv2
+
+        check([picture_YX3])
 
         bgr = np.ascontiguousarray(picture_YX3[..., ::-1])
         height, width = bgr.shape[:2]
@@ -97,18 +94,23 @@ class YunetSface:
                     keypoints_52=full[4:14].reshape(5, 2)[:, ::-1].copy(),
                 )
             )
-        return faces
+        return largest_first(faces)
 
 
 def with_padding(find: Callable[[Picture], Sequence[Face]], picture_YX3: Picture) -> list[Face]:
-    """What `find` finds, largest first; if nothing, what it finds with grey around the picture, in the picture's own pixels."""
+    """What `find` finds, largest first; if nothing, what it finds with a quarter of grey around the picture, in the picture's own pixels."""
     check([picture_YX3])
     found = list(find(picture_YX3))
     if not found:
         rows, columns = (int(side * PADDING) for side in picture_YX3.shape[:2])
         padded = np.pad(picture_YX3, ((rows, rows), (columns, columns), (0, 0)), constant_values=GREY)
         found = [_shifted(face, rows, columns) for face in find(padded)]
-    return sorted(found, key=lambda face: -area(face.box))
+    return largest_first(found)
+
+
+def largest_first(faces: Sequence[Face]) -> list[Face]:
+    """As `anyref.perception.FaceAnalyser` has them."""
+    return sorted(faces, key=lambda face: -area(face.box))
 
 
 def area(box: Box) -> float:

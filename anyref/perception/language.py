@@ -21,6 +21,7 @@ NUM_FRAMES = 16
 """Frames that a captioner and a judge are shown, evenly spread with first and last (OpenS2V)."""
 CAPTION_TOKENS = 512
 ATTEMPTS = 3
+_NEXT_ATTEMPT = 1000
 
 CAPTION = (
     "These are frames of one video clip, in order. Describe the clip in one paragraph, beginning with its main subjects: what they are, how "
@@ -46,8 +47,11 @@ class Chat(Protocol):
 
     card: ModelCard
 
-    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int) -> str:
-        """The answer to a text about pictures (or none). Raises ValueError where there is no answer to be had."""
+    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int, seed: int | None = None) -> str:
+        """The answer to a text about pictures (or none): the likeliest, or with a seed one that is drawn, another for another seed.
+
+        Raises ValueError for an answer that is none, ConnectionError where none is to be had now.
+        """
 
 
 class Mention(NamedTuple):
@@ -98,9 +102,11 @@ class ChatJudge:
         self._chat = chat
         self.card = chat.card
 
-    def judge(self, frames: Sequence[Picture], prompt: str, instructions: str) -> dict[str, float]:
+    def judge(
+        self, frames: Sequence[Picture], prompt: str, instructions: str, seed: int = 0
+    ) -> dict[str, float]:
         """Raises ValueError if the model does not answer with JSON, or a rating is not a number from 1 to 5."""
-        answer = ask_json(self._chat, instructions + JUDGE + prompt, spread(frames, NUM_FRAMES))
+        answer = ask_json(self._chat, instructions + JUDGE + prompt, spread(frames, NUM_FRAMES), seed)
         ratings = {}
         for criterion, value in answer.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 5:
@@ -111,11 +117,13 @@ class ChatJudge:
         return ratings
 
 
-def ask_json(chat: Chat, text: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+def ask_json(chat: Chat, text: str, pictures: Sequence[Picture], seed: int | None = None) -> dict[str, Any]:
     """The JSON object in the model's answer, wherever it stands in it. Raises ValueError after three answers without one."""
     answer = ""
-    for _ in range(ATTEMPTS):
-        answer = chat.ask(text, pictures, CAPTION_TOKENS)
+    for attempt in range(ATTEMPTS):
+        # A seed of its own: the same request would get the same answer.
+        drawn = None if seed is None else seed + attempt * _NEXT_ATTEMPT
+        answer = chat.ask(text, pictures, CAPTION_TOKENS, drawn)
         start = answer.find("{")
         while start >= 0:
             try:

@@ -101,10 +101,31 @@ def pil(pictures: Sequence[Picture]) -> list[Image.Image]:
 
 
 def card(entry: Entry, model: object = None) -> ModelCard:
-    """Which model answers: the row of the table, with the commit that was really loaded where the model knows it, else the files' hash."""
+    """Which model answers: the row of the table, with the commit that was really loaded where the model or the hub's cache knows it, else the
+    files' hash. To be asked once the weights are loaded."""
     config = getattr(model, "config", None)
-    revision = getattr(config, "_commit_hash", None) or entry.revision or content_hash(entry.source)
+    revision = (
+        getattr(config, "_commit_hash", None)
+        or _cached_commit(entry)
+        or entry.revision
+        or content_hash(entry.source)
+    )
     return ModelCard(entry.name, entry.source, revision, entry.licence, entry.commercial)
+
+
+def _cached_commit(entry: Entry) -> str:
+    """The commits, joined by "+", that the hub's cache holds of the source's repositories; "" where a commit is named or there is none."""
+    if entry.revision not in {"", "main"} or not entry.source or Path(entry.source).exists():
+        return ""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    commits = []
+    for repository in entry.source.split("+"):
+        kept = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "refs" / "main"
+        if "://" in repository or not kept.is_file():
+            return ""
+        commits.append(kept.read_text(encoding="utf-8").strip())
+    return "+".join(commits)
 
 
 def content_hash(place: str) -> str:

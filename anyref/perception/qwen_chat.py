@@ -15,8 +15,12 @@ MIN_PIXELS, MAX_PIXELS = 4 * 28 * 28, 256 * 28 * 28
 """Of one frame; sixteen of them are at most 4096 tokens."""
 
 
+SAMPLED: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""How a judge's words are drawn: at temperature 1 of all words, as where an address of OpenAI's kind is sent no temperature."""
+
+
 class QwenChat:
-    """Frames go in as pictures, not as a video, which would need torchvision. The likeliest word is taken, so answers repeat."""
+    """Frames go in as pictures, not as a video, which would need torchvision. Without a seed the likeliest word is taken, so answers repeat."""
 
     def __init__(self, model: Any, processor: Any, tokenizer: Any, card: ModelCard) -> None:
         self._model = model.eval()
@@ -25,7 +29,7 @@ class QwenChat:
         self.card = card
 
     @torch.no_grad()
-    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int) -> str:
+    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int, seed: int | None = None) -> str:
         """See `anyref.perception.language.Chat`."""
         question = (
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
@@ -41,14 +45,18 @@ class QwenChat:
                 # Without these the model cannot place pictures in time, rows and columns, and says nothing about it.
                 "mm_token_type_ids": prompt.image_1S.int().to(device),
             }
-        output = self._model.generate(
-            input_ids=prompt.input_ids_1S.to(device),
-            attention_mask=prompt.attention_1S.to(device),
-            max_new_tokens=max_tokens,
-            do_sample=False,
-            repetition_penalty=REPETITION,
-            **seen,
-        )
+        # transformers draws from the global generator only.
+        with torch.random.fork_rng(enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            output = self._model.generate(
+                input_ids=prompt.input_ids_1S.to(device),
+                attention_mask=prompt.attention_1S.to(device),
+                max_new_tokens=max_tokens,
+                **({"do_sample": False} if seed is None else SAMPLED),
+                repetition_penalty=REPETITION,
+                **seen,
+            )
         spoken: str = self._tokenizer.decode(
             output[0, prompt.input_ids_1S.shape[1] :], skip_special_tokens=True
         )

@@ -72,7 +72,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"*"},
     "anyref": {"*"},  # the package itself: the public names, on first use
 }
-PERMITTED_CYCLE = {"cli", "commands", "train_command", "puppets", "jobs", "generate", "demo", "doctor", "anyref"}
+PERMITTED_CYCLE = {
+    "cli",
+    "commands",
+    "train_command",
+    "puppets",
+    "jobs",
+    "generate",
+    "demo",
+    "doctor",
+    "anyref",
+}
 HEAVY = {"torch", "diffusers", "transformers", "skia", "av", "numpy", "PIL"}
 
 

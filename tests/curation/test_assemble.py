@@ -1,8 +1,10 @@
 """Assembly: clips are cut frame by frame as the film shows them, groups stay whole, and the manifest gives back what went in."""
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,6 +87,52 @@ def test_a_varying_frame_rate_becomes_a_constant_one(store: Store, records: list
         plain = cut(path, source, clip, 480)
     assert len(frames) == cut_length(doubled, clip) == 2 * clip.num_frames - 1
     assert (frames[::2] == plain).all()
+
+
+@pytest.mark.parametrize("fps", [5.0, 8.0, 12.5, 16.0])
+def test_frames_at_equal_times_are_the_nearest_ones(
+    store: Store, records: list[Record], fps: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, clip = (
+        rows.from_json(rows.Source, records[0]["source"]),
+        rows.from_json(rows.Clip, records[0]["clip"]),
+    )
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.02, 0.3, clip.num_frames))
+    pictures = rng.integers(0, 256, (clip.num_frames, 64, 96, 3)).astype(np.uint8)
+    frames = [
+        SimpleNamespace(time_s=float(t), image_YX3=picture)
+        for t, picture in zip(times, pictures, strict=True)
+    ]
+    monkeypatch.setattr(footage, "frames", lambda *_, **__: iter(frames))
+    clip = replace(clip, crop=rows.Rectangle(0, 0, 64, 96), start_s=times[0], end_s=times[-1])
+    found = cut(Path("film.mp4"), replace(source, variable_frame_rate=True, fps=fps), clip, 64)
+    wanted = np.arange(len(found)) / fps
+    passed = times - times[0]
+    nearest = np.searchsorted((passed[1:] + passed[:-1]) / 2, wanted, side="right")
+    assert len(found) == int(passed[-1] * fps) + 1
+    assert (found == pictures[nearest]).all()
+
+
+def test_cutting_holds_what_it_gives_and_little_else(
+    store: Store, records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, clip = (
+        rows.from_json(rows.Source, records[0]["source"]),
+        rows.from_json(rows.Clip, records[0]["clip"]),
+    )
+    clip = replace(clip, crop=rows.Rectangle(0, 0, 64, 96), num_frames=600, start_s=0.0, end_s=599 / 240)
+    frames = (SimpleNamespace(time_s=n / 240, image_YX3=np.zeros((64, 96, 3), np.uint8)) for n in range(600))
+    monkeypatch.setattr(footage, "frames", lambda *_, **__: frames)
+    tracemalloc.start()
+    try:
+        found = cut(Path("film.mp4"), replace(source, fps=240.0), clip, 64)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 300
+    assert most < 1.2 * found.nbytes
+    assert CutClips().resources.memory_gib is not None
 
 
 def test_the_manifest_gives_back_every_row_and_equal_rows_give_equal_bytes(

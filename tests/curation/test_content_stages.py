@@ -23,7 +23,13 @@ from anyref.curation.stages.objects import ClassCheck, ObjectStage, ObjectWorker
 from anyref.curation.stages.segmentation import SegmentationStage, SegmentationWorker
 from anyref.curation.stages.suppression import SuppressionStage
 from anyref.curation.stages.tags import TagStage, TagWorker
-from anyref.curation.stages.variants import Likeness, VariantStage, VariantWorker
+from anyref.curation.stages.variants import (
+    Composites,
+    CompositeWorker,
+    Likeness,
+    VariantStage,
+    VariantWorker,
+)
 from anyref.curation.store import Store
 from anyref.curation.taxonomy import TaxonomyTagger, load_taxonomy
 from anyref.perception import Tag
@@ -74,9 +80,10 @@ def run(record, store, steps):
 
 def across(records, store):
     for step in (
-        Donors(),
         Select((RULES,)),
         VARIANTS,
+        Donors(),
+        COMPOSITES,
         Identities(0.55, 0.7),
         CrossPairs(RULES),
         Decide(RULES),
@@ -95,6 +102,7 @@ VARIANTS = VariantWorker(
     world.Inpainter(),
     world.Varier(),
 )
+COMPOSITES = CompositeWorker(Composites(), _ENCODER)
 
 
 @pytest.fixture(scope="module")

@@ -125,9 +125,41 @@ def test_what_a_user_can_get_wrong(config, tmp_path):
         command.curate(replace(config, input=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match="workers"):
         command.curate(replace(config, workers=0))
+    with pytest.raises(ValueError, match="lies in the folder of films"):
+        command.curate(replace(config, output=f"{config.input}/set"))
     with pytest.raises(ValueError, match="commercially"):
         command.curate(replace(config, commercial_only=True))
     with pytest.raises(ValueError, match="no image-encoder named 'eyes'"):
         command.curate(replace(config, model=("image=eyes",)))
     with pytest.raises(FileNotFoundError, match=r"curation\.json"):
         command.curate_report(CurateReportConfig(str(tmp_path)))
+
+
+def test_only_models_that_a_preset_asks_for_need_a_licence():
+    config = CurateConfig("films", "set", preset="saber", backend="real", commercial_only=True)
+    models, _ = command.models_and_rules("saber", "real", (), ())
+    command.check_licences(models, config.preset)
+    with pytest.raises(ValueError, match="faces insightface"):
+        command.check_licences(models, "magref")
+
+
+def test_flags_reach_decisions_and_the_run(config, colours, monkeypatch):
+    from dataclasses import replace
+
+    from anyref.curation import run
+
+    for wanted in (False, True):
+        stages, rules = command.steps(replace(config, face_containment=wanted))
+        assert rules.face_containment is wanted
+        assert next(stage for stage in stages if stage.name == "decide").rules.face_containment is wanted
+    asked = []
+
+    def curate(*_, retry_quarantined, **__):
+        asked.append(retry_quarantined)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "curate", curate)
+    for wanted in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            command.curate(replace(config, retry_quarantined=wanted))
+    assert asked == [False, True]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_content_stages import FILMS, RULES, across, run, workers
 
+from anyref.curation.assemble import SplitSets
 from anyref.curation.decisions import Bound
 from anyref.curation.draws import VariantSampling
 from anyref.curation.report import data_card, histogram, html
@@ -74,6 +75,49 @@ def test_page_is_whole_and_shows_both_sides(surveyed):
     assert len(pictures) > 10
     assert all(base64.b64decode(data)[:2] == b"\xff\xd8" for data in pictures)
     assert len(page) < 3_000_000
+
+
+def test_backgrounds_and_people_without_a_face_have_their_sheets(surveyed):
+    survey, store = surveyed
+    judged = [one for one in survey.judged() if one.level == "background"]
+    assert len(judged) == 3
+    assert any(one.uri for one in judged)
+    variants = [one.title for one in survey.judged() if one.level == "variant"]
+    assert any(title.startswith("redux of background") for title in variants)
+    page = html(survey, store, "Curation")
+    assert "background_hole" in page
+    assert "frontal_face" not in page
+    rules = replace(RULES.changed(["face.detection=2:"]), people_need_face=True)
+    page = html(replace(survey, rules=rules), store, "Curation")
+    dropped, kept = re.findall(r"object\.frontal_face: (\d+) values, (\d+) outside", page)[0]
+    assert int(dropped) == int(kept) > 0
+
+
+def test_what_training_draws_is_compensated_and_of_its_split(surveyed):
+    survey, _ = surveyed
+
+    def film(number):
+        """A clip of a film of its own; half of them have no cross-pair."""
+        clip = survey.kept[0]
+        source = {**clip["source"], "sha256": f"{number}", "group_id": f"{number}"}
+        kinds = ("crop", "segment") if number % 2 else ("crop", "segment", "inpaint", "redux")
+        objects = [
+            {
+                **row,
+                "global_identity_id": None,
+                "variants": [one for one in row["variants"] if one["kind"] in kinds],
+            }
+            for row in clip["objects"]
+        ]
+        values = {"source": source, "objects": objects, "face_candidates": []}
+        return replace(clip.with_values(values), id=f"{number}")
+
+    films = replace(survey, clips=tuple(film(number) for number in range(20)))
+    whole = replace(films, splitting=SplitSets(0.0, 0.0)).drawn(VariantSampling(), epochs=100)
+    part = replace(films, splitting=SplitSets(0.4, 0.2)).drawn(VariantSampling(), epochs=100)
+    assert 0.45 < whole.most_cross_pair_ratio < 0.55
+    assert whole.cross_pair_ratio == pytest.approx(0.4, abs=0.03)
+    assert part.references == pytest.approx(0.4 * whole.references)
 
 
 def test_a_page_without_the_films_has_no_thumbnails_of_clips(surveyed):

@@ -1,9 +1,14 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from colour_world import record_of
 
+from anyref.curation import pairs
 from anyref.curation.command import check_licences, models_and_rules
-from anyref.curation.decisions import DEFAULT_RULES, Bound, Gate, Rules, clip_values, reasons
+from anyref.curation.decisions import DEFAULT_RULES, Bound, Decide, Gate, Rules, clip_values, reasons
+from anyref.curation.ledger import key_of
+from anyref.curation.pairs import Donors
 from anyref.curation.presets import (
     PRESETS,
     content_steps,
@@ -13,7 +18,7 @@ from anyref.curation.presets import (
     output_steps,
     rules_of,
 )
-from anyref.curation.stage import config_hash
+from anyref.curation.stage import Record, config_hash, digest
 
 
 def test_bound():
@@ -39,6 +44,34 @@ def test_gate_says_every_reason_and_unmeasured_scores_pass():
     assert Gate(rules)(scored(flow_p95=None), None).status == "ok"
     assert clip_values(scored())["short_side"] == 128
     assert reasons({"x": 1.0}, [Bound("clip", "x", 2)]) == ["x: 1 is below 2"]
+
+
+def test_a_clip_of_a_varying_frame_rate_lasts_as_long_as_it_does():
+    """Sixty frames of a film of 20 a second on average: here they came at another rate and last 9.9 s."""
+    record = scored(duration=9.9)
+    assert clip_values(record)["duration_s"] == 9.9
+    rules = DEFAULT_RULES.changed(["clip.short_side=64:", "clip.duration_s=9:10"])
+    assert Gate(rules)(record, None).status == "ok"
+    assert clip_values(scored())["duration_s"] < 9
+
+
+@pytest.mark.parametrize(
+    ("dino", "reason"),
+    [(0.02, "redux.dino: 0.02 is below 0.6"), (0.8, ""), (1.0, "redux.dino: 1 is above 0.97")],
+)
+def test_another_place_and_a_copy_are_no_variants_of_a_background(dino, reason):
+    variant = {"uri": "v.png", "kind": "redux", "source_id": "background", "similarity_dino": dino}
+    background = {"uri": "b.png", "frame": 0, "mask_uri": None, "method": "test", "variants": [variant]}
+    (decided,) = Decide()(scored().with_values({"background": background}), None).records
+    (judged,) = decided["background"]["variants"]
+    assert judged["reason"] == reason
+    assert judged["accepted"] is not bool(reason)
+
+
+def test_a_composite_that_has_lost_its_subject_is_none():
+    (bound,) = [b for b in DEFAULT_RULES.of("variant") if b.name == "composite.dino"]
+    assert bound.reason(0.05) == "composite.dino: 0.05 is below 0.2"
+    assert not bound.reason(0.5)
 
 
 def test_bounds_are_set_by_text():
@@ -74,7 +107,7 @@ def test_presets_read_only_what_was_written(preset, backend):
     steps = (*film_steps(models, rules), *content_steps(preset, models, rules), *output_steps(0.05, 0.05))
     names = [step.name for step in steps]
     assert len(set(names)) == len(names)
-    known = {"uri", "licence", "group_id"}
+    known = {"uri", "licence", "group_id", "file"}
     for step in steps:
         reads = {name.split(".")[0] for name in step.reads}
         optional = (
@@ -100,6 +133,67 @@ def test_moving_a_threshold_a_little_makes_no_model_run_again():
     assert changed == {"gate", "cross-pairs", "decide"}  # floors are of objects and faces only
     changed = {name for name, value in hashes(["object.area=0.04:0.8"]).items() if value != before[name]}
     assert changed == {"gate", "select", "cross-pairs", "decide"}
+
+
+def test_dropping_clips_draws_nothing_of_the_others_anew():
+    """A clip's variants hang on its own values; only composites, which no model draws, see what is left of the other clips."""
+    values = {"objects": [], "face_candidates": [], "to_draw": [], "to_redraw": [], "object_faces": {}}
+    clips = [
+        Record(
+            f"film{film}-{clip}",
+            "clip",
+            {"source": {"group_id": f"film{film}"}, "background": {"uri": f"{film}-{clip}.png"}, **values},
+        )
+        for film in range(20)
+        for clip in range(2)
+    ]
+    steps = content_steps("magref", models_of("real"), rules_of("magref", "real"))
+    names = [step.name for step in steps]
+    assert names.index("variants") < names.index("donors") < names.index("composites")
+
+    def keys(records, name):
+        (stage,) = [step for step in steps if step.name == name]
+        given = [outcome.records[0] for outcome in Donors().gather(records, None)]
+        return {record.id: key_of(stage, record) for record in given}
+
+    rest = [clip for number, clip in enumerate(clips) if number % 5]
+    for name, same in (("variants", True), ("composites", False)):
+        before, after = keys(clips, name), keys(rest, name)
+        assert ({record_id: before[record_id] for record_id in after} == after) is same
+
+
+def test_donors_are_of_other_films_and_few_change_when_films_are_added():
+    def clip(film, number):
+        values = {"source": {"group_id": film}, "background": {"uri": f"{film}/{number}"}}
+        return Record(f"{film}-{number}", "clip", values)
+
+    def chosen(records):
+        return {o.records[0].id: o.records[0]["donors"] for o in Donors().gather(records, None)}
+
+    clips = [clip(f"film{film}", number) for film in range(100) for number in range(5)]
+    before = chosen(clips)
+    after = chosen([*clips, *(clip(f"new{film}", 0) for film in range(5))])
+    for record_id, donors in before.items():
+        films = [uri.split("/")[0] for uri in donors]
+        assert len(set(films)) == 2
+        assert record_id.split("-")[0] not in films
+    assert sum(after[record_id] != donors for record_id, donors in before.items()) < 0.2 * len(before)
+    uses = Counter(uri.split("/")[0] for donors in before.values() for uri in donors)
+    assert len(uses) > 90
+    assert max(uses.values()) < 50
+    assert chosen([clip("a", 0)]) == {"a-0": []}
+    assert chosen([clip("a", 0), clip("b", 0)]) == {"a-0": ["b/0"], "b-0": ["a/0"]}
+
+
+def test_donors_of_many_clips_take_as_many_hashes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(pairs, "digest", lambda value: asked.append(value) or digest(value))
+    clips = [
+        Record(f"{n}", "clip", {"source": {"group_id": f"{n}"}, "background": {"uri": f"{n}"}})
+        for n in range(300)
+    ]
+    Donors().gather(clips, None)
+    assert len(asked) <= 20 * len(clips)
 
 
 def test_floors_are_looser():

@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from anyref.curation.across import Member, _faces, _together
 from anyref.curation.identities import Pose, Rated, link, pose_from_keypoints, pose_quality, rank, spread
 
 
@@ -96,6 +99,65 @@ def naive(vectors, similarity, apart):
         if pair is None:
             return {frozenset(group) for group in groups}
         groups[pair[1]] += groups.pop(pair[0])
+
+
+def dense(vectors_ND, similarity, apart, weights):
+    """The same with all cosines in memory: the pair with the largest joins, and what either must stay apart from, both must."""
+    share = np.asarray(weights, np.float64)
+    sums = vectors_ND.astype(np.float64) * share[:, None]
+    group, alive = np.arange(len(sums)), np.ones(len(sums), bool)
+    blocked = np.eye(len(sums), dtype=bool)
+    for one, other in apart:
+        blocked[one, other] = blocked[other, one] = True
+    while True:
+        centres = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        cosine = np.where(blocked | ~alive | ~alive[:, None], -np.inf, centres @ centres.T)
+        first, second = sorted(np.unravel_index(int(cosine.argmax()), cosine.shape))
+        if cosine[first, second] < similarity:
+            names: dict[int, int] = {}
+            return [names.setdefault(int(number), len(names)) for number in group]
+        sums[first] += sums[second]
+        group[group == second] = first
+        blocked[first] |= blocked[second]
+        blocked[:, first] |= blocked[:, second]
+        alive[second] = False
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("similarity", [0.2, 0.5])
+def test_link_without_all_cosines_in_memory_is_the_same(seed, similarity, monkeypatch):
+    monkeypatch.setattr("anyref.curation.identities._BLOCK", 7)
+    rng = np.random.default_rng(seed)
+    found = vectors(list(rng.integers(0, 12, 150)), 1.2, rng, 24)
+    apart = {(int(a), int(b)) for a, b in rng.integers(0, 150, (60, 2)) if a != b}
+    names = [str(n) if n < 6 else None for n in rng.integers(0, 20, 150)]
+    two = {(i, j) for i in range(150) for j in range(i) if names[i] and names[j] and names[i] != names[j]}
+    weights = list(rng.integers(1, 9, 150))
+    labels = link(found, similarity, sorted(apart), weights, names)
+    assert labels == dense(found, similarity, apart | two, weights)
+    assert 1 < len(set(labels)) < 150
+
+
+def test_link_holds_no_square_of_its_vectors():
+    rng = np.random.default_rng(0)
+    found = vectors(list(rng.integers(0, 800, 3000)), 0.5, rng, 16)
+    tracemalloc.start()
+    try:
+        link(found, 0.7, names=[f"{n}" for n in range(3000)])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 3000 * 3000 * 8 / 2
+
+
+def test_subjects_of_one_frame_or_with_two_faces_are_told_apart():
+    groups = [
+        [Member(0, 0, "a", "f", (0, 1), "x"), Member(0, 1, "b", "f", (0, 2))],
+        [Member(0, 2, "c", "f", (0, 2))],
+        [Member(1, 0, "d", "f", (1, 1), "y")],
+    ]
+    assert _together(groups) == [(0, 1)]
+    assert _faces(groups) == ["x", None, "y"]
 
 
 @pytest.mark.parametrize("seed", range(6))

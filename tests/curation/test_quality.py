@@ -8,7 +8,7 @@ from small_films import CLIPS, shot
 from anyref.curation.records import Rectangle, to_json
 from anyref.curation.signals import measure
 from anyref.curation.stage import Record
-from anyref.curation.stages.quality import Duplicates, Quality
+from anyref.curation.stages.quality import Duplicates, Quality, _candidates
 from anyref.curation.stages.shots import Clips, Cuts, divide
 from anyref.curation.store import Store
 from anyref.media import write_video
@@ -105,6 +105,41 @@ def test_coarsely_coded_copies_are_told_by_their_changes(turned: int, in_step: b
         )
     ]
     assert Duplicates()._same(*records) is same
+
+
+def pictured(bits_CPB: np.ndarray) -> list[Record]:
+    """Clips of these pictures' hashes."""
+    return [
+        Record(
+            f"{number:05d}", "clip", {"hashes": {"pictures": [np.packbits(p).tobytes().hex() for p in own]}}
+        )
+        for number, own in enumerate(bits_CPB)
+    ]
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.06, 0.1])
+def test_clips_with_a_picture_in_common_are_compared_however_the_bits_lie(distance: float) -> None:
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 2, (400, 3, 256)).astype(np.uint8)
+    other = rng.integers(0, 2, (400, 3, 256)).astype(np.uint8)
+    most = int(distance * 256)
+    for number in range(400):
+        turned = rng.permutation(256)[: rng.integers(most - 3, most + 1) if most else 0]
+        if number % 3 == 0 and most:  # spread evenly, which leaves the fewest places unturned
+            turned = (np.arange(most) * 256 // most + rng.integers(0, 256 // most)) % 256
+        other[number, 0] = first[number, rng.integers(3)]
+        other[number, 0, turned] ^= 1
+    found = _candidates(pictured(np.concatenate([first, other])), distance)
+    assert found == [(number, 400 + number) for number in range(400)]
+
+
+def test_clips_that_differ_are_not_even_listed_and_flat_ones_not_with_all_others() -> None:
+    rng = np.random.default_rng(1)
+    assert _candidates(pictured(rng.integers(0, 2, (1000, 4, 256)).astype(np.uint8)), 0.1) == []
+    flat = _candidates(pictured(np.zeros((300, 4, 256), np.uint8)), 0.1)
+    assert {(number, number + 1) for number in range(299)} <= set(flat)
+    assert len(flat) <= 50 * 300
+    assert _candidates([], 0.1) == []
 
 
 # Motion at short side 256 and two samples a second, 95th percentile, as research measured it with Farneback on the larger pictures.

@@ -7,7 +7,7 @@ from small_films import CLIPS, fade, shot
 
 from anyref.curation.records import Rectangle, to_json
 from anyref.curation.signals import Signals, measure
-from anyref.curation.stages.shots import Clips, Cuts, Shots, _fading, divide, find_cuts
+from anyref.curation.stages.shots import Clips, Cuts, Shots, _borders, _fading, divide, find_cuts
 from anyref.media import write_video
 
 WHOLE = Rectangle(0, 0, 64, 96)
@@ -43,6 +43,25 @@ def test_one_shot_is_not_cut_and_long_ones_are_divided_evenly(tmp_path: Path) ->
     assert clips(signals, cuts, Clips()) == [(0, 100)]
     assert clips(signals, cuts, Clips(max_s=5.0)) == [(0, 50), (50, 100)]
     assert clips(signals, cuts, Clips(min_s=9.0)) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "fps"), [(479, 24000 / 1001), (240, 24000 / 1001), (1199, 60.0), (4803, 23.0)]
+)
+def test_no_clip_is_longer_than_the_bound_that_it_is_cut_for(count: int, fps: float) -> None:
+    time_F = np.arange(count) / fps
+    borders = _borders(time_F, 0, count, 1 / fps, 10.0)
+    lasting = np.diff(borders) / fps
+    assert lasting.max() <= 10.0
+    assert borders[0] == 0 and borders[-1] == count
+    assert np.ptp(np.diff(borders)) <= 1
+    assert len(lasting) <= np.ceil(count / fps / 10) + 1
+
+
+def test_a_picture_that_stands_still_for_long_does_not_stop_the_cutter() -> None:
+    time_F = np.concatenate([np.arange(30) / 10, 33 + np.arange(30) / 10])
+    borders = _borders(time_F, 0, 60, 0.1, 10.0)
+    assert borders == [0, 30, 60]
 
 
 def test_signals_are_the_same_bytes_again(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from anyref.curation.store import Store
+from anyref.curation.store import Store, _said, escape, unescape
 
 
 @pytest.mark.parametrize("kind", ["folder", "memory"])
@@ -78,3 +78,76 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         Store(str(tmp_path)).put(b"data", ".png")
     assert [f for _, _, files in os.walk(tmp_path) for f in files] == []
+
+
+@pytest.mark.parametrize(
+    "name", [b"caf\xe9.mov", b"caf%E9.mov", b"%25%\xff", b"%%25", b"100%", b"%2%E9\xc3", "caf\xe9".encode()]
+)
+def test_names_that_are_no_text_are_escaped_and_come_back(name: bytes) -> None:
+    told = os.fsdecode(name)
+    assert unescape(escape(told)) == told
+    assert escape(told).encode()
+    assert name in (b"caf\xe9.mov", b"caf%E9.mov", b"%25%\xff", b"%%25", b"%2%E9\xc3") or escape(told) == told
+
+
+def test_two_films_whose_escaped_names_could_be_one(tmp_path: Path) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"caf\xe9.mov")).write_bytes(b"raw")
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    (tmp_path / "caf%E9.mov").write_bytes(b"literal")
+    store = Store(str(tmp_path / "out"), str(tmp_path))
+    assert store.film_names() == ["caf%25E9.mov", "caf%E9.mov"]
+    for name, content in (("caf%25E9.mov", b"literal"), ("caf%E9.mov", b"raw")):
+        with store.film(name) as path:
+            assert path.read_bytes() == content
+
+
+def test_a_replaced_film_is_told_by_what_its_place_says(tmp_path: Path) -> None:
+    import fsspec
+
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    store = Store(str(tmp_path / "out"), str(tmp_path))
+    before = store.film_files()
+    assert before == store.film_files() and before["a.mp4"]["bytes"] == 1
+    os.utime(tmp_path / "a.mp4", (5, 5))
+    assert before != store.film_files()
+    (tmp_path / "b.mp4").symlink_to(tmp_path / "nowhere")
+    assert store.film_files()["b.mp4"] == {}
+
+    place = f"memory://{tmp_path.name}-told"
+    with fsspec.open(f"{place}/c.mp4", "wb") as file:
+        file.write(b"film")
+    told = Store(str(tmp_path / "out"), place).film_files()["c.mp4"]
+    assert told["bytes"] == 4 and told["modified"]
+    with fsspec.open(f"{place}/c.mp4", "wb") as file:
+        file.write(b"mlif")
+    assert Store(str(tmp_path / "out"), place).film_files()["c.mp4"] != told
+
+
+def test_an_etag_is_all_that_is_needed() -> None:
+    assert _said({"ETag": '"ab"', "size": 3, "LastModified": 1}) == {"etag": '"ab"'}
+
+
+@pytest.mark.parametrize(
+    ("output", "films", "apart"),
+    [
+        ("films/set", "films", False),
+        ("films", "films", False),
+        ("set", "films", True),
+        ("films2", "films", True),
+        (".", "films", True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_an_output_in_the_input_is_refused(
+    tmp_path: Path, kind: str, output: str, films: str, apart: bool
+) -> None:
+    root = str(tmp_path) if kind == "folder" else f"memory://{tmp_path.name}"
+    store = Store(f"{root}/{output}".removesuffix("/."), f"{root}/{films}")
+    if apart:
+        store.check_apart()
+        Store(store.root, f"{'memory://x' if kind == 'folder' else tmp_path}/{films}").check_apart()
+    else:
+        with pytest.raises(ValueError, match="lies in the folder of films"):
+            store.check_apart()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,40 @@ def test_names_that_lead_out_of_a_shard_are_refused(name: str) -> None:
     data.seek(0)
     with pytest.raises(ValueError, match="no plain file"):
         list(read_tar(data))
+
+
+def sparse_shard(size: int) -> io.BytesIO:
+    """A tar of a few blocks with one file that consists of a hole, as GNU tar writes them."""
+    info = tarfile.TarInfo("a.json")
+    info.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[386:398] = header[398:410] = b"00000000000\0"
+    header[483:495] = b"%011o\0" % size
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return io.BytesIO(bytes(header) + bytes(2 * tarfile.BLOCKSIZE))
+
+
+@pytest.mark.parametrize("size", [300_000_000, 8_000_000_000])
+def test_a_file_of_holes_is_refused_before_it_fills_the_memory(size: int) -> None:
+    with tarfile.open(fileobj=sparse_shard(size)) as tar:
+        (member,) = tar.getmembers()
+        assert member.isreg() and member.issparse() and member.size == size
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="no plain file"):
+            list(read_tar(sparse_shard(size)))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_larger_than_its_shard_is_refused_before_it_is_read() -> None:
+    info = tarfile.TarInfo("a.json")
+    info.size = 1_000_000_000_000
+    data = info.tobuf(tarfile.GNU_FORMAT) + bytes(4 * tarfile.BLOCKSIZE)
+    with pytest.raises(ValueError, match="of 1000000000000 bytes and has 2560 itself; export it again"):
+        list(read_tar(io.BytesIO(data)))
 
 
 def test_links_and_damage_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from anyref.evaluation.cases import EvaluationCase, write_cases
 from anyref.evaluation.command import EvaluateConfig, run
 from anyref.evaluation.rows import read_rows
+from anyref.evaluation.runs import read_runs, suite_of, within
+from anyref.evaluation.suites import beside
 from anyref.media import write_video
 
 
@@ -46,6 +48,37 @@ def test_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (folder / "out" / "scores.json").read_bytes() == first
 
 
+def test_a_metric_beside_the_suite_is_shown_and_counts_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def score(suite: str, *metrics: str) -> dict[str, object]:
+        run(
+            EvaluateConfig(
+                folder / "cases.jsonl",
+                folder / "videos",
+                folder / "out",
+                suite,
+                metrics,
+                draws=20,
+                device="cpu",
+            )
+        )
+        return dict(json.loads((folder / "out" / "scores.json").read_text())["strict"])
+
+    found = score("opens2v-v1.1-open", "opens2v.motion_amplitude", "anyref.motion_magnitude")
+    metrics = found["metrics"]
+    assert isinstance(metrics, dict)
+    assert metrics["anyref.motion_magnitude"]["weight"] == 0
+    assert metrics["anyref.motion_magnitude"]["videos"] == 4
+    assert "Motion magnitude" in capsys.readouterr().out
+    again = score("opens2v-v1.1-open", "opens2v.motion_amplitude")
+    assert again == found  # what was asked beside stays in the table
+    (suite_run,) = read_runs([str(folder / "out")])
+    suite = suite_of([suite_run], None)
+    assert beside(suite) == ["anyref.motion_magnitude"]
+    assert [row.metric for row in within([suite_run], suite)[0].rows].count("anyref.motion_magnitude") == 4
+
+
 def test_what_a_user_can_get_wrong(folder: Path) -> None:
     def config(**more: object) -> EvaluateConfig:
         given = {
@@ -62,7 +95,7 @@ def test_what_a_user_can_get_wrong(folder: Path) -> None:
         ({"videos": folder / "none"}, "does not exist"),
         ({"use": ("nonsense",)}, "is not understood"),
         ({"draws": 0}, "draws is 0"),
-        ({"metrics": ("magref.id_sim",)}, "has no metric"),
+        ({"metrics": ("magref.id_sum",)}, "has no metric"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             run(config(**wrong))

@@ -219,6 +219,23 @@ def test_rows_of_other_suites_and_lost_videos(
     assert [(row.status, row.video_sha256) for row in lost] == [("missed", "")] * 2
 
 
+def test_videos_of_other_categories_are_nobodys_mistake(
+    bench: tuple[list[EvaluationCase], Path], tmp_path: Path
+) -> None:
+    cases, videos = bench
+    cases[2] = replace(cases[2], category="y")
+    suite = replace(SUITE, categories=("x",))
+    outcome = evaluate(cases, videos, tmp_path / "out", suite, make=make, answerers=FakeAnswerers())
+    assert outcome.extra == ("stranger.mp4",) and outcome.missing == ("c3",)
+    assert "c2" not in {row.case for row in read_rows(tmp_path / "out")}
+    (videos / "c2.mp4").rename(tmp_path / "c2.mp4")
+    for path in videos.glob("*.mp4"):
+        path.unlink()
+    (tmp_path / "c2.mp4").rename(videos / "c2.mp4")
+    with pytest.raises(ValueError, match=r"no case of the suite has a video .* c2\.mp4, of other categories"):
+        evaluate(cases, videos, tmp_path / "none", suite, make=make, answerers=FakeAnswerers())
+
+
 def test_takes(bench: tuple[list[EvaluationCase], Path], tmp_path: Path) -> None:
     cases, videos = bench
     shutil.copy(videos / "c2.mp4", videos / "c1.seed-7.mp4")

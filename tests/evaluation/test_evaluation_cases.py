@@ -1,13 +1,21 @@
 """Case files of the three benchmarks and ours: roles and categories as the release has them, and one sentence for what cannot be read."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from anyref.cases import read_case_file
-from anyref.evaluation.cases import category_of, read_cases, release_lines, role_of, write_cases
+from anyref.cases import ReferenceFile, read_case_file
+from anyref.evaluation.cases import (
+    category_of,
+    read_cases,
+    release_lines,
+    role_in_words,
+    role_of,
+    write_cases,
+)
 
 
 @pytest.fixture
@@ -80,19 +88,50 @@ def test_magref_and_kaleido_lines_are_told_apart(images: Path) -> None:
     magref = write(
         images / "m.txt", "# cases\nbeach@@A man runs.@@Images/man/1.png@@red bag=Images/bag/4.png\n"
     )
-    (case,) = read_cases(magref)
+    with pytest.warns(UserWarning, match="what 2 of its references are .*write kind:phrase=path"):
+        (case,) = read_cases(magref)
     assert (case.key, case.category) == ("beach", "multi")
-    assert [reference.role for reference in case.references] == ["human", "object"]
+    assert [reference.role for reference in case.references] == ["object", "object"]
     assert case.references[1].phrase == "red bag"
     kaleido = write(
         images / "k.txt", "A man runs.@@Images/man/1.png@@Images/bag/4.png\n\nA bag.@@Images/bag/4.png\n"
     )
-    cases = read_cases(kaleido)
+    with pytest.warns(UserWarning, match="1.png, taken for 'object'"):
+        cases = read_cases(kaleido)
     assert [(case.key, case.category, len(case.references)) for case in cases] == [
         ("000000", "multi", 2),
         ("000001", "single", 1),
     ]
     assert cases[0].prompt == "A man runs."
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase", "category", "role"),
+    [
+        ("scene/man/dog.png", None, "single", "object"),
+        ("a/Woman_12.png", None, "single", "human"),
+        ("a/crop_man.png", None, "single", "face"),
+        ("a/man.png", None, "singleface", "face"),
+        ("a/scene 3.png", None, "multi", "background"),
+        ("a/woman_bag.png", None, "multi", "object"),
+        ("a/snowman.png", None, "multi", "object"),
+        ("a/1.png", "the man in a red hat", "multi", "human"),
+        ("a/1.png", "the man's dog", "multi", "object"),
+        ("a/1.png", "the beach scene", "multi", "background"),
+    ],
+)
+def test_roles_of_lines_by_words(name: str, phrase: str | None, category: str, role: str) -> None:
+    assert role_in_words(ReferenceFile(Path(name), phrase), category) == role
+
+
+def test_lines_that_say_everything_warn_of_nothing(images: Path) -> None:
+    line = "k@@A man with a bag on the grass.@@person:man=Images/a.png@@object:bag=Images/b.png@@background:Images/bag/4.png\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (case,) = read_cases(write(images / "m.txt", line))
+    assert [(r.role, r.label) for r in case.references] == [
+        ("human", "man"), ("object", "bag"), ("background", ""),
+    ]  # fmt: skip
 
 
 def test_ours_survives_writing_and_moving(images: Path) -> None:

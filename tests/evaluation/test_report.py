@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from anyref.evaluation.gallery import filmstrip, looked_at, spread
 from anyref.evaluation.published import published_rows
 from anyref.evaluation.report import gallery_cases, report
 from anyref.evaluation.report_command import CompareConfig, ReportConfig
-from anyref.evaluation.runs import caveats, read_runs, suite_of
+from anyref.evaluation.runs import caveats, read_runs, suite_of, within
 from anyref.evaluation.statistics import score
-from anyref.evaluation.suites import find_suite
+from anyref.evaluation.suites import aggregate, find_suite
 from anyref.evaluation.tables import worst
 from tests.evaluation.browser import dump, needs_browser, text_of
 from tests.evaluation.scored_runs import ODD, make_cases, make_run, mark, moving_square, square_left
@@ -83,6 +84,34 @@ def test_tables_for_other_programs(made: Path) -> None:
     markdown = (made / "leaderboard.md").read_text()
     assert "MAGREF (published, not the same protocol: MAGREF, Table 2" in markdown
     assert r"the \& others" in (made / "leaderboard.tex").read_text()
+
+
+def test_a_missing_video_counts_in_every_table_as_in_the_mean(runs: tuple[str, str]) -> None:
+    read = read_runs(runs[1:])
+    # As `anyref evaluate run` writes them: whether 0 is the worst, the suite knows.
+    read = [
+        replace(run, rows=tuple(r if r.video_sha256 else replace(r, strict=None) for r in run.rows))
+        for run in read
+    ]
+    (run,) = within(read, find_suite("puppets"))
+    lost = {row.metric: row.strict for row in run.rows if not row.video_sha256}
+    assert lost["magref.id_sim"] == 0.0 and lost["anyref.canvas_leak"] is None
+    rows = [(run.name, row) for row in run.rows if row.metric == "magref.id_sim"]
+    assert not worst(rows, higher_is_better=True)[0][1].video_sha256
+    known = [row.strict for _, row in rows if row.strict is not None]
+    mean = aggregate(read[0].rows, find_suite("puppets"), "strict").part("magref.id_sim").value
+    assert mean == pytest.approx(sum(known) / len(known))
+
+
+def test_renormalising_is_asked_for(runs: tuple[str, str], tmp_path: Path) -> None:
+    report(ReportConfig(runs, tmp_path, suite="magref.multi", published="none", draws=20, renormalise=True))
+    written = json.loads((tmp_path / "report.json").read_text())
+    (line, *_) = written["leaderboards"][0]["lines"]
+    parts = {m["metric"]: m["weight"] for m in written["metrics"]}
+    known = {m: line["scores"][m]["value"] for m in parts if line["scores"][m]["value"] is not None}
+    assert line["partial"] and 0 < len(known) < len(parts)
+    assert line["scores"]["total"]["value"] == pytest.approx(sum(known.values()) / len(known))
+    assert "Renormalised" in (tmp_path / "report.html").read_text()
 
 
 def test_table_texts() -> None:

@@ -147,6 +147,36 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     assert seen.mean() == pytest.approx(0.8, abs=0.02)
 
 
+def rare(num_rare: int, num_cases: int = 60, seed: int = 7) -> list[Row]:
+    """Every case has "a"; "b" only the first few."""
+    values_CM = np.random.default_rng(seed).normal(0.6, 0.02, (num_cases, 2))
+    return [
+        replace(row, value=None, strict=None, status="not_applicable")
+        if row.metric == "b" and int(row.case[1:]) >= num_rare
+        else row
+        for row in run(values_CM)
+    ]
+
+
+def test_a_draw_without_a_case_of_a_rare_metric_is_no_zero() -> None:
+    scored = score(rare(3), SUITE, "official")
+    interval = scored.intervals[TOTAL]
+    assert scored.scores.total == pytest.approx(0.6, abs=0.02)
+    assert interval.high - interval.low < 0.05
+    found = compare(rare(3), rare(3, seed=8), SUITE, "official").of(TOTAL)
+    assert found.low is not None and found.high is not None and found.high - found.low < 0.05
+
+
+def test_what_rests_on_one_case_has_no_interval() -> None:
+    scored = score(rare(1), SUITE, "official")
+    assert set(scored.intervals) == {"a", TOTAL}
+    assert scored.scores.part("b").value is not None
+    found = compare(rare(1), rare(1, seed=8), SUITE, "official").of("b")
+    assert (found.low, found.high, found.detectable, found.num_cases) == (None, None, None, 1)
+    assert found.p > 0.05
+    assert not score(rare(1, num_cases=1), SUITE, "official").intervals
+
+
 def test_a_metric_without_scores_has_no_interval() -> None:
     rows = [row for row in run(np.full((4, 2), 0.5)) if row.metric == "a"]
     scored = score(rows, SUITE, "official", draws=50)

@@ -15,7 +15,7 @@ from anyref.evaluation.study import make
 from anyref.evaluation.study_analysis import analyze_aspect, predictions, side_bias
 from anyref.evaluation.study_command import StudyAnalyzeConfig, StudyMakeConfig
 from anyref.evaluation.study_design import NOISE
-from anyref.evaluation.study_report import analysis, analyze
+from anyref.evaluation.study_report import analysis, analyze, rater_table, summary
 from anyref.evaluation.study_votes import Ballot, Key, read_ballot, read_key
 from anyref.media import read_video, write_video
 from tests.evaluation.browser import dump, live, needs_browser
@@ -128,6 +128,32 @@ def test_careful_raters(study: Path) -> None:
     assert "1 preferred noise" in text
     assert "alpha" in (study / "analysis.html").read_text()
     assert (study / "votes.csv").read_text().count("\n") == 1 + 4 * 13 * 3
+
+
+def test_what_could_not_be_played_is_no_vote(study: Path) -> None:
+    key = read_key(study)
+    shutil.rmtree(study / "votes", ignore_errors=True)
+    vote(study, key, {1: "fails", 2: "careful"})
+    path = study / "votes" / "votes-1.json"
+    record = json.loads(path.read_text())
+    noise = [question.key for question in key.forms[0] if question.kind == "noise"]
+    other = next(question.key for question in key.forms[0] if question.kind == "pair")
+    record["unplayable"] = [*noise, other, other, "of another form"]
+    path.write_text(json.dumps(record))
+    ballot = read_ballot(study, key)
+    assert not {vote.question.key for vote in ballot.votes if vote.rater == 1} & {*noise, other}
+    first, second = ballot.raters
+    assert (first.unplayable, first.noise_seen, first.attentive) == (len(noise) + 1, 0, True)
+    assert (second.unplayable, second.noise_seen > 0) == (0, True)
+    result = analysis(key, ballot, {}, False, 50, 0)
+    header, lines = rater_table(result)
+    assert [line[header.index("not played")] for line in lines] == [str(len(noise) + 1), "0"]
+    assert "could not be played" in summary(result)[0]
+    record["unplayable"] = "q1"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="as unplayable"):
+        read_ballot(study, key)
+    shutil.rmtree(study / "votes")
 
 
 def test_a_rater_who_always_takes_the_left_shows(study: Path) -> None:

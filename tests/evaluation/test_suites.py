@@ -8,9 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anyref.evaluation.metrics import METRICS
 from anyref.evaluation.published import published_rows
 from anyref.evaluation.rows import Row
-from anyref.evaluation.suites import SUITES, Suite, Weighted, aggregate, find_suite
+from anyref.evaluation.suites import (
+    SUITES,
+    Suite,
+    Weighted,
+    aggregate,
+    beside,
+    find_suite,
+    narrowed,
+    renormalised,
+)
 
 TABLES = Path(__file__).parents[3] / "shared" / "research" / "reference_tables.json"
 # The leaderboard's own total of this row is not what its parts give (54.43).
@@ -57,6 +67,17 @@ def test_the_embedded_tables_are_those_of_the_research() -> None:
     assert all(row.source and row.version and not row.same_protocol for row in ours)
 
 
+def test_every_metric_can_be_asked_beside_every_suite() -> None:
+    assert set(METRICS) == {w.metric for suite in SUITES.values() for w in suite.metrics}
+    suite = narrowed(find_suite("magref.multi"), ["anyref.identity_margin", "magref.id_sim"])
+    assert [(w.metric, w.weight > 0) for w in suite.metrics] == [
+        ("magref.id_sim", True), ("anyref.identity_margin", False),
+    ]  # fmt: skip
+    assert suite.metrics[1].absent is None  # as among the diagnostics
+    assert beside(suite) == ["anyref.identity_margin"]
+    assert narrowed(suite, []) == suite
+
+
 def test_weights_sum_to_one_or_to_nothing() -> None:
     for suite in SUITES.values():
         total = sum(weighted.weight for weighted in suite.metrics)
@@ -99,7 +120,9 @@ def test_a_missing_part_makes_the_total_partial() -> None:
     scores = aggregate(given, suite, "official")
     assert scores.partial
     assert scores.total == pytest.approx((0.5 + 0.7) / 4)  # a lower bound, as merge_result.py has it
-    assert aggregate(given, suite, "official", renormalise=True).total == pytest.approx(0.6)
+    whole = aggregate(given, renormalised(suite, True), "official")
+    assert whole.total == pytest.approx(0.6) and whole.partial
+    assert "Renormalised" in renormalised(suite, True).note and renormalised(suite, False) is suite
     nothing = aggregate([], suite, "official")
     assert nothing.total is None
     assert nothing.partial

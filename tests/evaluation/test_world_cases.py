@@ -69,7 +69,7 @@ def test_doctor_names_every_role(capsys: pytest.CaptureFixture[str]) -> None:
         assert {line["metric"] for line in lines} == {weighted.metric for weighted in suite.metrics}
         assert all(isinstance(line["missing"], str | None) for line in lines)
     lines = examine(find_suite("core"))
-    assert [line["model"] for line in lines] == ["none: pixels"] * len(lines)
+    assert [line["model"] for line in lines] == ["OpenCV"] * len(lines)
     doctor(EvaluateDoctorConfig(suite="opens2v-v1.1-open"))
     shown = capsys.readouterr().out
     assert "opens2v.nexus_score" in shown

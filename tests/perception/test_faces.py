@@ -18,7 +18,7 @@ from anyref.perception.curricularface import (
     has_two_norms,
     similarity,
 )
-from anyref.perception.faces import InsightFace, YunetSface, open_insightface
+from anyref.perception.faces import InsightFace, YunetSface, open_insightface, with_padding
 
 POINTS = np.array(
     [[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]]
@@ -60,16 +60,24 @@ def test_faces_are_ours_largest_first() -> None:
     assert np.array_equal(analysis.seen[0], one[..., ::-1])  # BGR
 
 
+def test_an_analyser_looks_once() -> None:
+    analysis = Analysis({120: [found(30, 40)]})
+    assert InsightFace(analysis, CARD).faces(picture(60, 80)) == []
+    assert [image.shape for image in analysis.seen] == [(60, 80, 3)]
+
+
 def test_a_second_look_with_grey_around() -> None:
     # 80 wide, 60 high: a quarter is 20 and 15 on each side.
     analysis = Analysis({120: [found(30, 40)]})
-    (face,) = InsightFace(analysis, CARD).faces(picture(60, 80))
+    (face,) = with_padding(InsightFace(analysis, CARD).faces, picture(60, 80))
     assert face.box == (10 - 15, 30 - 20, 50 - 15, 70 - 20)
     assert (analysis.seen[1][:15] == 128).all() and analysis.seen[1].shape == (90, 120, 3)
     assert face.keypoints_52 is not None and face.keypoints_52[0, 1] == pytest.approx(
         30 + 38.3 / 112 * 40 - 20
     )
-    assert InsightFace(Analysis({}), CARD).faces(picture(60, 80)) == []
+    nobody = Analysis({})
+    assert with_padding(InsightFace(nobody, CARD).faces, picture(60, 80)) == []
+    assert [image.shape for image in nobody.seen] == [(60, 80, 3), (90, 120, 3)]  # one border, no more
 
 
 def test_opening_asks_for_one_detection_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,10 @@ from PIL import Image
 from tiny_perception import CARD, picture, qwen_processor, qwen_tokenizer
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from anyref.cli import _is_for_the_user, sentence
 from anyref.perception import Captioner, Judge, Picture, Tag, Tagger
 from anyref.perception.catalogue import open_model
-from anyref.perception.endpoint import Endpoint
+from anyref.perception.endpoint import Endpoint, NoAnswerError
 from anyref.perception.language import ChatCaptioner, ChatJudge, ChatTagger, Mention, place, spread
 from anyref.perception.qwen_chat import QwenChat
 
@@ -32,9 +33,11 @@ class Says:
     def __init__(self, *answers: str) -> None:
         self.answers = list(answers)
         self.shown: list[int] = []
+        self.seeds: list[int | None] = []
 
-    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int) -> str:
+    def ask(self, text: str, pictures: Sequence[Picture], max_tokens: int, seed: int | None = None) -> str:
         assert text and max_tokens > 0
+        self.seeds.append(seed)
         self.shown.append(len(pictures))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
@@ -100,6 +103,15 @@ def test_ratings_are_numbers_from_one_to_five() -> None:
             ChatJudge(Says(wrong)).judge([picture(8, 8)], "a cat", "Rate.")
 
 
+def test_a_judge_is_asked_anew_with_each_seed_and_each_attempt() -> None:
+    chat = Says("no json", '{"realism": 4}')
+    ChatJudge(chat).judge([picture(8, 8)], "a cat", "Rate.", 2)
+    assert chat.seeds == [2, 1002]
+    tagging = Says('{"tags": []}')
+    ChatTagger(tagging).tags(CAPTION)
+    assert tagging.seeds == [None]  # the likeliest words
+
+
 class Handler(BaseHTTPRequestHandler):
     statuses: ClassVar[list[int]] = []
     answer: ClassVar[Any] = None
@@ -140,6 +152,17 @@ def test_an_endpoint_gets_pictures_and_the_key(address: str, monkeypatch: pytest
     assert [part["type"] for part in content] == ["image_url", "image_url", "text"]
     image = Image.open(io.BytesIO(base64.b64decode(content[0]["image_url"]["url"].partition(",")[2])))
     assert image.size == (512, 300)
+    assert (body["temperature"], body["seed"]) == (0.1, 0)
+
+
+def test_three_answers_of_a_judge_are_three_requests(address: str) -> None:
+    Handler.answer = {"choices": [{"message": {"content": '{"realism": 3}'}}]}
+    judge = open_model("judge", f"endpoint@{address}#m")
+    assert isinstance(judge, Judge)
+    for seed in range(3):
+        judge.judge([picture(8, 8)], "a cat", "Rate.", seed)
+    assert [body["seed"] for _, body, _ in Handler.seen] == [0, 1, 2]
+    assert all("temperature" not in body and "top_p" not in body for _, body, _ in Handler.seen)
 
 
 def test_a_busy_endpoint_is_asked_again_and_a_wrong_one_is_not(address: str) -> None:
@@ -148,7 +171,7 @@ def test_a_busy_endpoint_is_asked_again_and_a_wrong_one_is_not(address: str) -> 
     Handler.statuses = [503, 429]
     assert endpoint.ask("?", [], 5) == "a cat" and pauses == [1, 2]
     Handler.statuses = [404]
-    with pytest.raises(ValueError, match="HTTP 404"):
+    with pytest.raises(NoAnswerError, match="HTTP 404"):
         endpoint.ask("?", [], 5)
     assert len(pauses) == 2
     Handler.answer = {"error": "no"}
@@ -158,9 +181,11 @@ def test_a_busy_endpoint_is_asked_again_and_a_wrong_one_is_not(address: str) -> 
 
 def test_no_endpoint_there() -> None:
     pauses: list[float] = []
-    with pytest.raises(ValueError, match="did not answer"):
+    with pytest.raises(ConnectionError, match=r"did not answer .*; start the server"):
         Endpoint("http://127.0.0.1:9/v1", "m", CARD, sleep=pauses.append).ask("?", [], 5)
     assert pauses == [1, 2, 4, 8]
+    refused = NoAnswerError("http://x did not answer; start the server")
+    assert _is_for_the_user(refused) and sentence(refused) == str(refused)
     with pytest.raises(ValueError, match="endpoint@http"):
         open_model("judge", "endpoint@file:///etc#m")
 
@@ -203,6 +228,9 @@ def test_qwen_in_process_at_a_tiny_size() -> None:
     answer = chat.ask("a red cat", pictures, 6)
     assert answer and "<|" not in answer and chat.ask("a red cat", pictures, 6) == answer
     assert chat.ask("a red cat", [], 6)
+    before = torch.random.get_rng_state()
+    drawn = {chat.ask("a red cat", [], 6, seed) for seed in (0, 1, 2, 0)}
+    assert len(drawn) == 3 and torch.equal(before, torch.random.get_rng_state())
     placed = []
     original = model.model.get_rope_index
     model.model.get_rope_index = lambda *a, **k: placed.append(1) or original(*a, **k)

@@ -11,6 +11,7 @@ from anyref.curation.regions import Mask, box_mask, dilate
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box, Inpainter, Picture
+from anyref.perception.models import Task
 from anyref.runlengths import RunLengths, decode
 
 PROMPT = "the same place, empty, without people, animals or things in the foreground"
@@ -34,6 +35,10 @@ class BackgroundStage:
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "objects", "face_boxes"})
     writes: ClassVar[frozenset[str]] = frozenset({"background", "scores.background_hole"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"inpainter": self.model}
 
     def open(self) -> "BackgroundWorker":
         """See `Stage`."""

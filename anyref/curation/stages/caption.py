@@ -8,6 +8,7 @@ from anyref.curation.records import Caption, to_json
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Captioner, Picture
+from anyref.perception.models import Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class CaptionStage:
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip"})
     writes: ClassVar[frozenset[str]] = frozenset({"caption"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"captioner": self.model}
 
     def open(self) -> "CaptionWorker":
         """See `Stage`."""

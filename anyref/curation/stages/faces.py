@@ -25,6 +25,7 @@ from anyref.curation.regions import box_iou, crop, sharpness, thumbnail
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box, Face, FaceAnalyser
+from anyref.perception.models import Task
 
 SIMILAR_ENOUGH = 0.2
 """Two neighbouring detections are one track only above this cosine: a cut or a crossing is not a movement."""
@@ -55,9 +56,13 @@ class FaceStage:
     """Around a face's box, as a share of its longer side."""
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "faces"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip"})
     writes: ClassVar[frozenset[str]] = frozenset({"face_candidates", "face_boxes", "face_looks"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"face-analyser": self.model}
 
     def open(self) -> "FaceWorker":
         """See `Stage`."""

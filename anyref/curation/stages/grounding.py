@@ -12,6 +12,7 @@ from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.curation.taxonomy import split_place
 from anyref.perception import Box, Detection, Detector
+from anyref.perception.models import Task
 
 _SAME_BOX = 0.7
 
@@ -39,6 +40,10 @@ class GroundingStage:
     version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "tags"})
     writes: ClassVar[frozenset[str]] = frozenset({"detections"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"detector": self.model}
 
     def open(self) -> "GroundingWorker":
         """See `Stage`."""

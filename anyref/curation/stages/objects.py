@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -26,7 +27,7 @@ from anyref.curation.regions import (
 from anyref.curation.regions import sharpness as sharpness_of
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
-from anyref.curation.taxonomy import Taxonomy, load_taxonomy
+from anyref.curation.taxonomy import OURS, Taxonomy, load_taxonomy
 from anyref.perception import AestheticPredictor, ImageEncoder, ImageTextEncoder, Picture
 from anyref.runlengths import decode
 
@@ -61,6 +62,10 @@ class ObjectStage:
     writes: ClassVar[frozenset[str]] = frozenset(
         {"objects", "object_vectors", "object_looks", "object_colours"}
     )
+
+    def files(self) -> tuple[Path, ...]:
+        """See `ReadsFiles`."""
+        return (OURS,)
 
     def open(self) -> "ObjectWorker":
         """See `Stage`."""

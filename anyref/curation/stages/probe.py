@@ -13,7 +13,7 @@ from anyref.curation import signals
 from anyref.curation.records import Source, to_json
 from anyref.curation.signals import Signals
 from anyref.curation.stage import Outcome, Record, Resources
-from anyref.curation.store import Store
+from anyref.curation.store import Store, unescape
 
 LICENCES = "licences.json"
 """File at the top of the input: film names, or folders ending in "/", to licences; and to groups, as {"licence": ..., "group": ...}."""
@@ -21,15 +21,18 @@ LICENCES = "licences.json"
 
 @dataclass(frozen=True)
 class Probe:
-    """Reads `uri`, the film's name; writes `source` (a `records.Source`) and `signals` (name of a blob, `signals.Signals`)."""
+    """Reads `uri`, the film's name, and takes `file`, by which a replaced film is told, away.
+
+    Writes `source` (a `records.Source`) and `signals` (name of a blob, `signals.Signals`).
+    """
 
     max_missing: float = 0.05
     """A film that ends this share of its frames earlier than its header says is cut off, and quarantined; headers are often one too high."""
     measure_version: int = signals.VERSION
     resources: Resources = field(default=Resources(memory_gib=4.0, seconds=7200.0, isolated=True))
     name: str = field(default="probe", init=False)
-    version: int = field(default=1, init=False)
-    reads: frozenset[str] = field(default=frozenset({"uri", "licence", "group_id"}), init=False)
+    version: int = field(default=2, init=False)
+    reads: frozenset[str] = field(default=frozenset({"uri", "licence", "group_id", "file"}), init=False)
     writes: frozenset[str] = field(default=frozenset({"source", "signals"}), init=False)
 
     def open(self) -> "_Worker":
@@ -53,7 +56,9 @@ class _Worker:
                 )
             source = self._source(record, found, measured, path)
         stored = store.put(measured.to_bytes(), ".signals.npz")
-        return Outcome.ok(record.with_values({"source": to_json(source), "signals": stored}))
+        # Later stages go by the content: a film that was only touched gives them the same keys.
+        read = Record(record.id, record.kind, {n: v for n, v in record.values.items() if n != "file"})
+        return Outcome.ok(read.with_values({"source": to_json(source), "signals": stored}))
 
     def _source(self, record: Record, found: footage.Probe, measured: Signals, path: Path) -> Source:
         steps = np.diff(measured.time_F)
@@ -89,16 +94,18 @@ class _Worker:
 
 def film_records(store: Store) -> list[Record]:
     """One record per file of the input that could be footage, sorted by id. Raises ValueError where there is none."""
-    names = [name for name in store.film_names() if Path(name).suffix.lower() in footage.FOOTAGE_SUFFIXES]
+    files = store.film_files()
+    names = [name for name in files if Path(name).suffix.lower() in footage.FOOTAGE_SUFFIXES]
     if not names:
         raise ValueError(
             f"no films in {store.films}; put files ending in {', '.join(footage.FOOTAGE_SUFFIXES)} there"
         )
-    known = _licences(store)
+    known = _licences(store) if LICENCES in files else {}
     records = []
     for name in names:
         said = _said(known, name)
-        values = {"uri": name, "licence": said.get("licence"), "group_id": said.get("group")}
+        licence, group = said.get("licence"), said.get("group")
+        values = {"uri": name, "licence": licence, "group_id": group, "file": files[name]}
         records.append(Record(film_id(name), "source", values))
     return sorted(records, key=lambda record: record.id)
 
@@ -106,12 +113,10 @@ def film_records(store: Store) -> list[Record]:
 def film_id(name: str) -> str:
     """Id of a film by its name below the input: readable, and unique where names differ only in what an id cannot hold."""
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in Path(name).stem)
-    return f"{readable[:40]}-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:10]}"
+    return f"{readable[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _licences(store: Store) -> dict[str, Mapping[str, str]]:
-    if LICENCES not in store.film_names():
-        return {}
     with store.film(LICENCES) as path:
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
@@ -126,8 +131,10 @@ def _licences(store: Store) -> dict[str, Mapping[str, str]]:
 
 
 def _said(known: Mapping[str, Mapping[str, str]], name: str) -> Mapping[str, str]:
-    """The entry of the film, else of the nearest folder, else of "/"."""
-    if name in known:
-        return known[name]
+    """The entry of the film, else of the nearest folder, else of "/"; the table may call them as we do or as their place does."""
     folders = [f"{parent.as_posix()}/" for parent in Path(name).parents if parent.as_posix() != "."]
-    return next((known[folder] for folder in [*folders, "/"] if folder in known), {})
+    for place in (name, *folders, "/"):
+        for called in (place, unescape(place)):
+            if called in known:
+                return known[called]
+    return {}

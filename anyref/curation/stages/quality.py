@@ -181,12 +181,12 @@ class Duplicates:
     """The share that may differ where the changes agree as `recoded_correlation` asks: coarse coding turns bits of flat pictures."""
     recoded_correlation: float = 0.98
     name: str = field(default="duplicates", init=False)
-    version: int = field(default=2, init=False)
+    version: int = field(default=3, init=False)
     reads: frozenset[str] = field(default=frozenset({"hashes", "clip", "source", "scores.blur"}), init=False)
     writes: frozenset[str] = field(default=frozenset({"duplicate_of"}), init=False)
 
     def gather(self, records: Sequence[Record], store: Store) -> Sequence[Outcome]:  # noqa: ARG002
-        """Compare clips that share at least one band of one picture's hash; of a group of copies the largest and sharpest is kept."""
+        """Compare clips that have a picture in common, nearly; of a group of copies the largest and sharpest is kept."""
         kept = list(range(len(records)))
 
         def root(index: int) -> int:
@@ -195,7 +195,7 @@ class Duplicates:
             return index
 
         ranks = [_rank(record) for record in records]
-        for first, second in sorted(_candidates(records)):
+        for first, second in _candidates(records, max(self.max_distance, self.recoded_distance)):
             a, b = root(first), root(second)
             if a != b and self._same(records[first], records[second]):
                 better, worse = (a, b) if ranks[a] >= ranks[b] else (b, a)
@@ -273,22 +273,58 @@ def _hashes(signals: Signals, clip: Clip, count: int) -> dict[str, Any]:
     }
 
 
-def _candidates(records: Sequence[Record]) -> set[tuple[int, int]]:
-    """Pairs of clips that share 16 bits in the same place of a picture's hash. Places that very many share (flat pictures) tell nothing."""
-    buckets: dict[tuple[int, str], list[int]] = {}
-    for index, record in enumerate(records):
-        for picture in record["hashes"]["pictures"]:
-            for band in range(0, 64, 4):
-                found = buckets.setdefault((band, picture[band : band + 4]), [])
-                if not found or found[-1] != index:
-                    found.append(index)
-    pairs: set[tuple[int, int]] = set()
-    for found in buckets.values():
-        if len(found) <= 50:
-            pairs.update((a, b) for n, a in enumerate(found) for b in found[n + 1 :])
-        else:
-            pairs.update(pairwise(found))
-    return pairs
+def _candidates(records: Sequence[Record], distance: float) -> list[tuple[int, int]]:
+    """Pairs of clips, sorted, of which two pictures differ in at most this share of their bits: all clips that can be the same.
+
+    Hashes are divided into so many bands that two pictures so near differ in two bits or fewer of at least one: then the band's values,
+    each with any one bit turned, have one in common. Values of 28 bits are seldom equal by chance, so time and memory grow with the
+    pictures. Of values that very many share (flat pictures) each is compared with those that follow it only.
+    """
+    found = sorted({(p, i) for i, record in enumerate(records) for p in record["hashes"]["pictures"]})
+    if not found:
+        return []
+    bits_PB = np.frombuffer(bytes.fromhex("".join(picture for picture, _ in found)), np.uint8)
+    bits_PB = bits_PB.reshape(len(found), -1)
+    clip_P = np.array([index for _, index in found], np.int64)
+    radius = int(distance * 8 * bits_PB.shape[1] + 1e-9)
+    edges = np.linspace(0, 8 * bits_PB.shape[1], max(5, radius // 3 + 1) + 1).astype(int)
+    pairs, waiting = np.zeros(0, np.int64), list[NDArray[np.int64]]()
+    for first, end in pairwise(edges):
+        value_P = _band(bits_PB, int(first), int(end))
+        turned = [value_P, *(value_P ^ np.uint64(1 << bit) for bit in range(end - first))]
+        values = np.concatenate(turned)
+        order = np.argsort(values, kind="stable")
+        values, number = values[order], order % len(found)
+        at = np.arange(len(values))
+        for ahead in range(1, _NEIGHBOURS + 1):
+            at = at[at < len(values) - ahead]
+            at = at[values[at] == values[at + ahead]]
+            if not len(at):
+                break
+            for part in np.array_split(at, len(at) // _AT_ONCE + 1):
+                one, other = number[part], number[part + ahead]
+                differing = bits_PB[one] ^ bits_PB[other]
+                near = np.bitwise_count(differing).sum(axis=1) <= radius
+                a, b = clip_P[one[near]], clip_P[other[near]]
+                made = np.minimum(a, b) * len(records) + np.maximum(a, b)
+                waiting.append(made[a != b])
+                if sum(map(len, waiting)) > _AT_ONCE:
+                    pairs, waiting = np.unique(np.concatenate([pairs, *waiting])), []
+    pairs = np.unique(np.concatenate([pairs, *waiting]))
+    return [(int(pair) // len(records), int(pair) % len(records)) for pair in pairs]
+
+
+_NEIGHBOURS = 50
+_AT_ONCE = 1 << 20
+
+
+def _band(bits_PB: NDArray[np.uint8], first: int, end: int) -> NDArray[np.uint64]:
+    """Bits first <= i < end of each row as a number; at most 64."""
+    within = np.unpackbits(bits_PB[:, first // 8 : -(-end // 8)], axis=1)[:, first % 8 :][:, : end - first]
+    value = np.zeros(len(bits_PB), np.uint64)
+    for column in within.T:
+        value = value << np.uint64(1) | column
+    return value
 
 
 def _distances(first: list[str], second: list[str]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ from anyref.curation.regions import Mask, box_of, clean, shape_of
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
 from anyref.perception import Box, Segmenter
+from anyref.perception.models import Task
 from anyref.runlengths import encode
 
 
@@ -26,6 +27,10 @@ class SegmentationStage:
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"source", "clip", "tags", "detections"})
     writes: ClassVar[frozenset[str]] = frozenset({"objects"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"segmenter": self.model}
 
     def open(self) -> "SegmentationWorker":
         """See `Stage`."""

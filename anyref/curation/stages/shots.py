@@ -67,12 +67,12 @@ class Clips:
 
     min_s: float = 2.0
     max_s: float = 10.0
-    """Longer shots are divided evenly into the fewest clips of at most this."""
+    """Longer shots are divided evenly into the fewest clips of at most this, as `quality` measures it: to the end of the last frame."""
     trim_s: float = 0.25
     """Left out on each side of a cut: codecs smear there, and a cut may be a frame off."""
     resources: Resources = field(default=Resources())
     name: str = field(default="clips", init=False)
-    version: int = field(default=1, init=False)
+    version: int = field(default=2, init=False)
     reads: frozenset[str] = field(default=frozenset({"source", "signals", "cuts"}), init=False)
     writes: frozenset[str] = field(default=frozenset({"clip"}), init=False)
 
@@ -95,7 +95,7 @@ class _ClipWorker:
                 "clip",
                 {**kept, "clip": to_json(clip)},
             )
-            for clip in divide(signals, record["cuts"], whole, self.stage)
+            for clip in divide(signals, record["cuts"], whole, self.stage, record["source.fps"])
         ]
         if not clips:
             return Outcome("dropped", f"no shot is as long as {self.stage.min_s:g} s")
@@ -138,8 +138,13 @@ def find_cuts(signals: Signals, fps: float, settings: Shots) -> Cuts:
     return Cuts(adaptive, fades, merged)
 
 
-def divide(signals: Signals, cuts: dict[str, Any], whole: Rectangle, settings: Clips) -> list[Clip]:
-    """The clips between these cuts, in order: trimmed, free of fades, each between `min_s` and `max_s` long."""
+def divide(
+    signals: Signals, cuts: dict[str, Any], whole: Rectangle, settings: Clips, fps: float | None = None
+) -> list[Clip]:
+    """The clips between these cuts, in order: trimmed, free of fades, each between `min_s` and `max_s` long.
+
+    `fps` says how long the last frame lasts; without it, as long as the others of its shot do.
+    """
     edges = [0, *cuts["merged"], signals.num_frames]
     hidden_F = _fading(signals.level_F, cuts["fades"])
     clips: list[Clip] = []
@@ -151,10 +156,7 @@ def divide(signals: Signals, cuts: dict[str, Any], whole: Rectangle, settings: C
         span = float(signals.time_F[stop - 1] - signals.time_F[start]) + step
         if span < settings.min_s - 1e-6:
             continue
-        parts = int(np.ceil((span - 1e-6) / settings.max_s))
-        times = signals.time_F[start] + span * np.arange(1, parts) / parts
-        borders = [start, *(int(b) for b in np.searchsorted(signals.time_F, times)), stop]
-        for a, b in pairwise(borders):
+        for a, b in pairwise(_borders(signals.time_F, start, stop, 1 / fps if fps else step, settings.max_s)):
             clips.append(
                 Clip(
                     start_frame=a,
@@ -169,6 +171,24 @@ def divide(signals: Signals, cuts: dict[str, Any], whole: Rectangle, settings: C
                 )
             )
     return clips
+
+
+def _borders(time_F: NDArray[np.float64], start: int, stop: int, frame_s: float, max_s: float) -> list[int]:
+    """Where the fewest even parts of a shot begin and end of which none is longer than `max_s`, the last frame of each lasting `frame_s`.
+
+    Frames do not divide evenly: of 479 frames that last 19.98 s one half has 240, which last 10.01 s. A single frame may be longer: where
+    the frame rate varies a picture can stand for as long as it likes.
+    """
+    span = float(time_F[stop - 1] - time_F[start]) + frame_s
+    parts = max(1, int(np.ceil((span - 1e-6) / max_s)))
+    while True:
+        times = time_F[start] + span * np.arange(1, parts) / parts - 1e-6
+        inner = np.searchsorted(time_F[start:stop], times) + start
+        borders = np.unique([start, *inner, stop])
+        lasting = time_F[borders[1:] - 1] - time_F[borders[:-1]] + frame_s
+        if ((lasting <= max_s + 1e-6) | (np.diff(borders) == 1)).all():
+            return [int(border) for border in borders]
+        parts += 1
 
 
 def _merged(

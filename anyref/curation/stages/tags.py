@@ -8,8 +8,9 @@ from anyref.curation.clips import ONE_CPU, device_of
 from anyref.curation.records import TagRow, to_json
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.store import Store
-from anyref.curation.taxonomy import BODY_PARTS, Taxonomy, TaxonomyTagger, load_taxonomy
+from anyref.curation.taxonomy import BODY_PARTS, OURS, Taxonomy, TaxonomyTagger, load_taxonomy
 from anyref.perception import Tag, Tagger
+from anyref.perception.models import Task
 from anyref.samples import KINDS
 
 TAXONOMY = "taxonomy"
@@ -35,6 +36,14 @@ class TagStage:
     version: ClassVar[int] = 1
     reads: ClassVar[frozenset[str]] = frozenset({"caption"})
     writes: ClassVar[frozenset[str]] = frozenset({"tags"})
+
+    def models(self) -> dict[Task, str]:
+        """See `OpensModels`."""
+        return {"tagger": self.model}
+
+    def files(self) -> tuple[Path, ...]:
+        """See `ReadsFiles`."""
+        return (Path(self.taxonomy) if self.taxonomy else OURS,)
 
     def open(self) -> "TagWorker":
         """See `Stage`."""

@@ -2,12 +2,14 @@
 
 MAGREF B.4 varies faces, objects and backgrounds with an image generation model; Kaleido 3.2 (5) and (6) erases backgrounds by inpainting
 and varies poses with Flux Redux; its A.1 composites subjects with unrelated places. Whether a variant is good is a decision over the likeness
-that is stored here, with two sides: the same subject, yet not a copy.
+that is stored here, with two sides: the same subject, yet not a copy. Composites are a stage of their own: their places are other clips', so
+that they change with the set, and nothing dear may be done again for that.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import ClassVar, cast
 
 import numpy as np
@@ -28,7 +30,7 @@ from anyref.curation.regions import composite, dilate, on_plain
 from anyref.curation.stage import Outcome, Record, Resources
 from anyref.curation.stages.objects import ClassCheck
 from anyref.curation.store import Store
-from anyref.curation.taxonomy import load_taxonomy
+from anyref.curation.taxonomy import OURS, load_taxonomy
 from anyref.perception import (
     FaceAnalyser,
     ImageEncoder,
@@ -61,19 +63,22 @@ class VariantStage:
     image_text_model: str = "clip-l14"
     face_model: str = "insightface-antelopev2"
     class_prompt: str = "a photo of a {}"
-    composites: int = 1
     redux: int = 1
     backgrounds: bool = True
     """Vary the background, too (MAGREF B.4)."""
     resources: Resources = ONE_CPU
     name: ClassVar[str] = "variants"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     reads: ClassVar[frozenset[str]] = frozenset(
-        {"objects", "object_faces", "face_candidates", "background", "donors", "to_draw", "to_redraw"}
+        {"objects", "object_faces", "face_candidates", "background", "to_draw", "to_redraw"}
     )
     writes: ClassVar[frozenset[str]] = frozenset(
         {"objects", "face_candidates", "face_vectors", "background", "variant_refusals"}
     )
+
+    def files(self) -> tuple[Path, ...]:
+        """See `ReadsFiles`."""
+        return (OURS,)
 
     def open(self) -> "VariantWorker":
         """See `Stage`."""
@@ -103,8 +108,7 @@ class Likeness:
 
     def dino(self, source: Picture, variant: Picture) -> float:
         """Cosine of the pictures' vectors."""
-        vectors = unit(self.encoder.encode([source, variant]))
-        return float(vectors[0] @ vectors[1])
+        return _cosine(self.encoder, source, variant)
 
     def identity(self, vector: NDArray[np.float32], variant: Picture) -> float:
         """The best cosine of a face in the variant; 0 where there is no face."""
@@ -173,7 +177,7 @@ class VariantWorker:
     def _of_object(
         self, row: ObjectRow, record: Record, whose: dict[str, NDArray[np.float32]], store: Store
     ) -> list["_Order"]:
-        """Inpaint, redux and composite of a thing."""
+        """Inpaint and redux of a thing."""
         uris = {variant.kind: variant.uri for variant in row.variants}
         cropped, segment = read_picture(store, uris["crop"]), read_picture(store, uris["segment"])
         seed = seed_of(record.id, row.object_id, self.stage.name)
@@ -188,19 +192,11 @@ class VariantWorker:
             drawn = _Drawn("inpaint", picture, row.object_id, inpainter.card, ELSEWHERE, seed)
             return self._measured(drawn, replace(compared, identity=None), store)
 
-        def compose(number: int, uri: str) -> Variant:
-            rng = np.random.default_rng(seed + number)
-            picture = composite(segment, read_picture(store, uri)[..., :3], rng.uniform(0.5, 0.9), rng)
-            drawn = _Drawn("composite", picture, row.object_id, None, None, seed + number)
-            return self._measured(drawn, replace(compared, class_id=None, identity=None), store)
-
         if self.inpainter:
             orders.append(_Order("inpaint", row.object_id, partial(inpaint, self.inpainter)))
         if row.object_id in record["to_redraw"]:
             anew = ANEW.format(row.label)
             orders += self._redrawn(row.object_id, on_plain(segment), anew, seed, compared, store)
-        for number, uri in enumerate(record.get("donors", ())[: self.stage.composites]):
-            orders.append(_Order("composite", row.object_id, partial(compose, number, uri)))
         return orders
 
     def _of_face(
@@ -263,6 +259,75 @@ class VariantWorker:
             "uri": put_vectors(store, self.likeness.encoder.encode(pictures)),
             "model": f"{card.source or card.name}@{card.revision}",
         }
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Lays the objects that `decisions.Select` names on the places that `pairs.Donors` chose; no model draws anything for it."""
+
+    image_model: str = "dinov2-base"
+    """Compares each with the crop that it shows elsewhere."""
+    count: int = 1
+    """At most, for each object."""
+    resources: Resources = ONE_CPU
+    name: ClassVar[str] = "composites"
+    version: ClassVar[int] = 1
+    reads: ClassVar[frozenset[str]] = frozenset({"objects", "donors", "to_draw"})
+    writes: ClassVar[frozenset[str]] = frozenset({"objects"})
+
+    def open(self) -> "CompositeWorker":
+        """See `Stage`."""
+        from anyref.perception.catalogue import open_model
+
+        encoder = open_model("image-encoder", self.image_model, device_of(self.resources))
+        return CompositeWorker(self, cast("ImageEncoder", encoder))
+
+
+@dataclass(frozen=True)
+class CompositeWorker:
+    """See `Composites`."""
+
+    stage: Composites
+    encoder: ImageEncoder
+
+    def __call__(self, record: Record, store: Store) -> Outcome:
+        """Adds variants to `objects`."""
+        donors = record.get("donors", ())[: self.stage.count]
+        places = [read_picture(store, uri)[..., :3] for uri in donors]
+        objects = []
+        for value in record["objects"]:
+            row = from_json(ObjectRow, value)
+            if places and row.object_id in record["to_draw"]:
+                row = replace(row, variants=(*row.variants, *self._laid(row, record.id, places, store)))
+            objects.append(row)
+        return Outcome.ok(record.with_values({"objects": to_json(objects)}))
+
+    def _laid(self, row: ObjectRow, record_id: str, places: Sequence[Picture], store: Store) -> list[Variant]:
+        uris = {variant.kind: variant.uri for variant in row.variants}
+        cropped, segment = read_picture(store, uris["crop"]), read_picture(store, uris["segment"])
+        first = seed_of(record_id, row.object_id, self.stage.name)
+        laid = []
+        for seed, place in enumerate(places, first):
+            rng = np.random.default_rng(seed)
+            picture = composite(segment, place, rng.uniform(0.5, 0.9), rng)
+            laid.append(
+                Variant(
+                    uri=put_picture(store, picture),
+                    kind="composite",
+                    source_id=row.object_id,
+                    seed=seed,
+                    similarity_dino=_cosine(self.encoder, cropped, picture),
+                    height=picture.shape[0],
+                    width=picture.shape[1],
+                )
+            )
+        return laid
+
+
+def _cosine(encoder: ImageEncoder, one: Picture, other: Picture) -> float:
+    """Cosine of two pictures' vectors."""
+    vectors = unit(encoder.encode([one, other]))
+    return float(vectors[0] @ vectors[1])
 
 
 @dataclass(frozen=True)

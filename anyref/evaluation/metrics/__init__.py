@@ -5,7 +5,7 @@ task, and the engine opens them once and hands them over. It never stops a run: 
 becomes the status "error" of that video.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from math import isfinite
@@ -157,8 +157,22 @@ class VideoUnderTest:
         return masks
 
 
+@dataclass(frozen=True)
+class Need:
+    """A package or program beside the catalogue's models that a metric computes with."""
+
+    role: str
+    """What it does for the metric, "optical flow"."""
+    name: str
+    licence: str
+    commercial: bool
+    """Whether the licence permits commercial use."""
+    missing: str | None = None
+    """A sentence that says why it cannot run here, with what installs it; None where it can."""
+
+
 class Metric(Protocol):
-    """Implemented by frozen dataclasses without required fields."""
+    """Implemented by frozen dataclasses without required fields. One that needs more than models has a method `needs() -> tuple[Need, ...]`."""
 
     @property
     def name(self) -> str:
@@ -223,6 +237,12 @@ METRICS: dict[str, str] = {
     "anyref.canvas_leak": "anyref.evaluation.metrics.canvas_leak:CanvasLeak",
     "anyref.grey_leak": "anyref.evaluation.metrics.grey_leak:GreyLeak",
 }
+
+
+def needs_of(metric: Metric) -> tuple[Need, ...]:
+    """What the metric needs beside models, and whether that can run here; empty where it does not say."""
+    declared: Callable[[], tuple[Need, ...]] | None = getattr(metric, "needs", None)
+    return () if declared is None else declared()
 
 
 def make_metric(name: str) -> Metric:

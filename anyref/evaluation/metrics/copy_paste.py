@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.evaluation.cases import EvaluationCase
-from anyref.evaluation.metrics import JSON, Result, VideoUnderTest
+from anyref.evaluation.metrics import JSON, Need, Result, VideoUnderTest
 from anyref.evaluation.metrics.frame_indices import linspace
-from anyref.evaluation.metrics.optical_flow import opencv
+from anyref.evaluation.metrics.optical_flow import opencv, opencv_need
 from anyref.evaluation.metrics.regions import (
     GREY,
     cut_out,
@@ -53,6 +53,10 @@ class CopyPaste:
     def parameters(self) -> Mapping[str, JSON]:
         """The fields."""
         return asdict(self)
+
+    def needs(self) -> tuple[Need, ...]:
+        """OpenCV."""
+        return (opencv_need("alignment"),)
 
     def applies(self, case: EvaluationCase) -> bool:
         """Where a reference shows a subject."""

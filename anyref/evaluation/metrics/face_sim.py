@@ -31,7 +31,7 @@ class FaceSim:
     num_frames: int = 32
 
     name: ClassVar[str] = "opens2v.face_sim"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {"faces": "face-analyser"}
     defaults: ClassVar[Mapping[str, str]] = {"faces": "curricularface"}

@@ -1,7 +1,6 @@
 """Faces of frames and references, and which face is whose: what ID-Sim and FaceSim share."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +9,8 @@ from anyref.evaluation.cases import EvaluationCase
 from anyref.evaluation.metrics import VideoUnderTest
 from anyref.evaluation.metrics.vectors import indices_key, model_key
 from anyref.perception import Box, Face, FaceAnalyser, Picture
+from anyref.perception.faces import largest_first, with_padding
 
-PAD_SHARE = 0.25
-PAD_GREY = 128
 _HEAD = 9
 """Columns of a cached face before its vector: frame, box, score, pose."""
 
@@ -37,7 +35,7 @@ def frame_faces(
                 )
         return np.stack(rows) if rows else np.zeros((0, _HEAD + 1))
 
-    key = ("faces", model_key(analyser), indices_key(indices), f"padded={padded}")
+    key = ("faces-2", model_key(analyser), indices_key(indices), f"padded={padded}")
     found: list[list[Face]] = [[] for _ in indices]
     for row in video.features.get_or_compute(key, look):
         pose = None if np.isnan(row[6]) else (float(row[6]), float(row[7]), float(row[8]))
@@ -68,22 +66,4 @@ def match(similarity_RN: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _found(analyser: FaceAnalyser, picture: Picture, padded: bool) -> list[Face]:
-    faces = analyser.faces(picture)
-    if faces or not padded:
-        return sorted(faces, key=lambda face: -_area(face.box))
-    rows, columns = (int(size * PAD_SHARE) for size in picture.shape[:2])
-    border = np.pad(picture, ((rows, rows), (columns, columns), (0, 0)), constant_values=PAD_GREY)
-    moved = [
-        replace(
-            face,
-            box=Box(
-                face.box.top - rows, face.box.left - columns, face.box.bottom - rows, face.box.right - columns
-            ),
-        )
-        for face in analyser.faces(border)
-    ]
-    return sorted(moved, key=lambda face: -_area(face.box))
-
-
-def _area(box: Box) -> float:
-    return (box.bottom - box.top) * (box.right - box.left)
+    return with_padding(analyser.faces, picture) if padded else largest_first(analyser.faces(picture))

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from anyref.evaluation.cases import EvaluationCase
-from anyref.evaluation.metrics import JSON, Result, VideoUnderTest
+from anyref.evaluation.metrics import JSON, Need, Result, VideoUnderTest
 from anyref.evaluation.metrics.interpolation_smoothness import smoothness
-from anyref.evaluation.metrics.optical_flow import farneback, opencv
+from anyref.evaluation.metrics.optical_flow import farneback, opencv, opencv_need
 from anyref.perception import Model, Picture
 
 
@@ -26,6 +26,10 @@ class FlowSmoothness:
     models: ClassVar[Mapping[str, str]] = {}
     defaults: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, JSON]] = {}
+
+    def needs(self) -> tuple[Need, ...]:
+        """OpenCV."""
+        return (opencv_need(),)
 
     def applies(self, case: EvaluationCase) -> bool:  # noqa: ARG002 - every video has frames
         """To every case."""

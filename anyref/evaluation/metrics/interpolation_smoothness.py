@@ -5,6 +5,7 @@ an environment with this package, so its score is asked of a Python of its own. 
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.evaluation.cases import EvaluationCase
-from anyref.evaluation.metrics import JSON, Result, VideoUnderTest
+from anyref.evaluation.metrics import JSON, Need, Result, VideoUnderTest
 from anyref.perception import Model, Picture
 
 VARIABLE = "ANYREF_VBENCH_PYTHON"
@@ -33,7 +34,7 @@ print("score", MotionSmoothness(parts["config"], parts["ckpt"], device).motion_s
 class InterpolationSmoothness:
     """(255 - mean |frame - guess|) / 255 over the odd frames, 0 to 1, saturated near 0.99; `strict` is the same.
 
-    Raises ValueError where no Python with vbench is named. VBench shrinks large frames on small cards, so the GPU decides a little, too.
+    A Python with vbench must be named. VBench shrinks large frames on small cards, so the GPU decides a little, too.
     """
 
     name: ClassVar[str] = "vbench.motion_smoothness"
@@ -43,6 +44,19 @@ class InterpolationSmoothness:
     defaults: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, JSON]] = {"interpolator": "AMT-S of vbench"}
 
+    def needs(self) -> tuple[Need, ...]:
+        """AMT-S, in an environment of its own."""
+        python = os.environ.get(VARIABLE)
+        missing = None
+        if not python:
+            missing = (
+                f"VBench's interpolator AMT-S is not part of anyref; set {VARIABLE} to a Python with vbench==0.1.5, "
+                "or score anyref.flow_smoothness"
+            )
+        elif shutil.which(python) is None:
+            missing = f"{VARIABLE} is {python}, which is no program; set it to a Python with vbench==0.1.5"
+        return (Need("interpolator", "AMT-S of vbench", "CC BY-NC 4.0", commercial=False, missing=missing),)
+
     def applies(self, case: EvaluationCase) -> bool:  # noqa: ARG002 - every video has frames
         """To every case."""
         return True
@@ -51,11 +65,10 @@ class InterpolationSmoothness:
         """See the class."""
         if video.num_frames < 3:
             return Result.not_applicable("fewer than three frames have none between two")
-        python = os.environ.get(VARIABLE)
-        if not python:
-            raise ValueError(
-                f"VBench's interpolator AMT-S is not part of anyref; set {VARIABLE} to a Python with vbench==0.1.5, or score anyref.flow_smoothness"
-            )
+        (need,) = self.needs()
+        if need.missing is not None:
+            raise ValueError(need.missing)
+        python = os.environ[VARIABLE]
         command = [python, "-c", _PROGRAM, str(video.path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
         answers = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("score ")]

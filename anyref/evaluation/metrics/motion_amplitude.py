@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 
 from anyref.evaluation.cases import EvaluationCase
-from anyref.evaluation.metrics import JSON, Result, VideoUnderTest
-from anyref.evaluation.metrics.optical_flow import flow_summary
+from anyref.evaluation.metrics import JSON, Need, Result, VideoUnderTest
+from anyref.evaluation.metrics.optical_flow import flow_summary, opencv_need
 from anyref.perception import Model
 
 
@@ -29,6 +29,10 @@ class MotionAmplitude:
     models: ClassVar[Mapping[str, str]] = {}
     defaults: ClassVar[Mapping[str, str]] = {}
     parameters: ClassVar[Mapping[str, JSON]] = {}
+
+    def needs(self) -> tuple[Need, ...]:
+        """OpenCV."""
+        return (opencv_need(),)
 
     def applies(self, case: EvaluationCase) -> bool:  # noqa: ARG002 - every video has frames
         """To every case."""

@@ -1,7 +1,8 @@
 """NaturalScore of OpenS2V: how real a judge finds 16 frames, 1 to 5, three times.
 
 OpenS2V, get_naturalscore.py, asks gpt-4o-2024-11-20, a closed model with a date; ours asks any judge, in its own words and by criterion, so
-values compare between runs with the same judge only. The release's frames are kept: a stride of F // 16, which never reaches the end.
+values compare between runs with the same judge only. As there, answers are drawn at the judge's own temperature; each has a seed of its
+own. The release's frames are kept: a stride of F // 16, which never reaches the end.
 """
 
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ class NaturalScore:
     long_side: int = 512
 
     name: ClassVar[str] = "opens2v.natural_score"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {"judge": "judge"}
     defaults: ClassVar[Mapping[str, str]] = {"judge": "endpoint"}
@@ -63,16 +64,19 @@ class NaturalScore:
 
         def ask() -> NDArray[np.float64]:
             frames = [scaled(picture, self.long_side) for picture in video.frames_at(indices)]
-            answers = [judge.judge(frames, video.case.prompt, INSTRUCTIONS) for _ in range(self.repeats)]
+            prompt = video.case.prompt
+            answers = [judge.judge(frames, prompt, INSTRUCTIONS, seed) for seed in range(self.repeats)]
             return np.array([[read(answer, criterion) for criterion in CRITERIA] for answer in answers])
 
         key = ("judge", model_key(judge), _hash(INSTRUCTIONS), video.case.prompt, indices_key(indices))
-        ratings_KC = video.features.get_or_compute((*key, f"{self.repeats}x{self.long_side}"), ask)
+        ratings_KC = video.features.get_or_compute(
+            (*key, f"seeds 0-{self.repeats - 1}, {self.long_side}"), ask
+        )
         means = dict(zip(CRITERIA, ratings_KC.mean(axis=0).tolist(), strict=True))
         details: dict[str, JSON] = {
             **means,
             "spread": float(ratings_KC[:, 0].std()),
-            "judge": judge.card.name,
+            "judge": f"{judge.card.name} {judge.card.known_by}".strip(),
         }
         return Result(means["realism"], float((ratings_KC.mean() - 1) / 4), "ok", (), (), details)
 

@@ -1,17 +1,25 @@
 """Optical flow between frames, by OpenCV's Farneback with OpenS2V's settings."""
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anyref.evaluation.metrics import VideoUnderTest
+from anyref.evaluation.metrics import Need, VideoUnderTest
 from anyref.perception import Picture
 
 _WIDTH = 16
+_MISSING = "OpenCV is not installed; run: pip install 'anyref[curation]'"
 Flow = NDArray[np.float32]
 """[Y, X, 2]: by how many pixels each pixel of the first frame moves, columns first (x, y), as OpenCV gives it."""
+
+
+def opencv_need(role: str = "optical flow") -> Need:
+    """What a metric that calls `opencv` declares."""
+    missing = _MISSING if find_spec("cv2") is None else None
+    return Need(role, "OpenCV", "Apache-2.0", commercial=True, missing=missing)
 
 
 def opencv() -> ModuleType:
@@ -19,7 +27,7 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
-        raise ValueError("OpenCV is not installed; run: pip install 'anyref[curation]'") from error
+        raise ValueError(_MISSING) from error
     return cv2
 
 

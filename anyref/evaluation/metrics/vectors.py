@@ -19,8 +19,8 @@ BATCH = 16
 
 
 def model_key(model: Model) -> str:
-    """Which model, in a cache key."""
-    return f"{model.card.name}@{model.card.revision}"
+    """Which model, in a cache key: two addresses, or two folders, of the same name are two models."""
+    return f"{model.card.name}@{model.card.known_by}"
 
 
 def picture_key(picture: Picture) -> str:

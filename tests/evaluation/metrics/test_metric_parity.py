@@ -13,6 +13,7 @@ from anyref.evaluation.metrics.aesthetic import MagrefAesthetic, OpenS2VAestheti
 from anyref.evaluation.metrics.aesthetic_quality import AestheticQuality
 from anyref.evaluation.metrics.background_consistency import BackgroundConsistency
 from anyref.evaluation.metrics.face_sim import FaceSim
+from anyref.evaluation.metrics.faces import frame_faces
 from anyref.evaluation.metrics.gme_score import GmeScore
 from anyref.evaluation.metrics.id_sim import IdSim
 from anyref.evaluation.metrics.motion_amplitude import MotionAmplitude
@@ -272,6 +273,33 @@ def test_motion_magnitude_knows_motion_from_standing_still(tmp_path: Path) -> No
     assert score(MotionMagnitude(), unknown).status == "not_applicable"
 
 
+class FacesByHeight:
+    """Sees a face in pictures of at least so many rows."""
+
+    card = CARD
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.seen: list[int] = []
+
+    def faces(self, picture: Any) -> list[Face]:
+        self.seen.append(picture.shape[0])
+        return (
+            [Face(Box(20, 20, 30, 30), 0.9, np.ones(1, np.float32))] if picture.shape[0] >= self.rows else []
+        )
+
+
+def test_frames_are_padded_where_the_release_pads_them_and_once(tmp_path: Path) -> None:
+    video = VideoUnderTest.of_frames(case_of(tmp_path), np.zeros((1, 40, 40, 3), np.uint8))
+    plain = FacesByHeight(60)
+    assert frame_faces(video, plain, [0], padded=False) == [[]] and plain.seen == [40]
+    once = FacesByHeight(60)
+    ((face,),) = frame_faces(video, once, [0], padded=True)
+    assert once.seen == [40, 60] and face.box == (10, 10, 20, 20)
+    twice = FacesByHeight(90)
+    assert frame_faces(video, twice, [0], padded=True) == [[]] and twice.seen == [40, 60]
+
+
 class Answers:
     """A judge with its answers written down."""
 
@@ -280,9 +308,11 @@ class Answers:
     def __init__(self, *answers: dict[str, float]) -> None:
         self.answers = list(answers)
         self.shown: list[tuple[int, ...]] = []
+        self.seeds: list[int] = []
 
-    def judge(self, frames: Any, prompt: str, instructions: str) -> dict[str, float]:
+    def judge(self, frames: Any, prompt: str, instructions: str, seed: int = 0) -> dict[str, float]:
         assert all(criterion in instructions for criterion in CRITERIA)
+        self.seeds.append(seed)
         self.shown.append(frames[0].shape)
         return self.answers[(len(self.shown) - 1) % len(self.answers)]
 
@@ -294,6 +324,7 @@ def test_natural_score_is_the_mean_of_three_answers(tmp_path: Path) -> None:
     assert result.value == pytest.approx(3.0)
     assert result.strict == pytest.approx((4.6 - 1) / 4)
     assert judge.shown == [(256, 512, 3)] * 3
+    assert judge.seeds == [0, 1, 2]
     bad = Answers({**dict.fromkeys(CRITERIA, 5.0), "physics": 7.0})
     with pytest.raises(ValueError, match="physics"):
         score(NaturalScore(), VideoUnderTest.of_frames(case_of(tmp_path), frames), judge=bad)
@@ -361,7 +392,7 @@ class Anything(Colours):
     def inpaint(self, picture: Any, hole: Any, prompt: str, seed: int) -> Any:
         return picture
 
-    def judge(self, frames: Any, prompt: str, instructions: str) -> dict[str, float]:
+    def judge(self, frames: Any, prompt: str, instructions: str, seed: int = 0) -> dict[str, float]:
         return dict.fromkeys(CRITERIA, 3.0)
 
 
