@@ -91,7 +91,7 @@ _LONG: dict[Stage, Part] = {
     "autoencoder": replace(_CPU.parts["autoencoder"], steps=3600),
     "decoder": replace(_CPU.parts["decoder"], steps=1100),
     "magref": replace(_CPU.parts["magref"], steps=2700),
-    "kaleido": replace(_CPU.parts["kaleido"], steps=950),
+    "kaleido": replace(_CPU.parts["kaleido"], steps=2700),
     "saber": replace(_CPU.parts["saber"], steps=950),
 }
 BUDGETS: dict[Name, Budget] = {
