@@ -59,7 +59,7 @@ _CUDA_METHOD = Part(
     batch_size=256,
     phases=(Phase(0.6, 2, 512),),
 )
-"""The three methods learn on as many samples of the same world, in as many steps."""
+"""The three methods learn on as many samples of the same world, in as many steps (in cpu-long Saber in fewer)."""
 _CPU = Budget(
     {
         "autoencoder": Part(2400, muon_learning_rate=6e-3, learning_rate=1e-3),
