@@ -75,14 +75,13 @@ class Planes:
 
 @dataclass(frozen=True)
 class Shades:
-    """What each stored value adds to RGB, as tables [256] int16: FFmpeg's integers, rounded down one by one, so that grey stays grey."""
+    """What the stored numbers mean."""
 
-    luma: NDArray[np.int16]
-    """To red, green and blue, 0 to 255 for black to white."""
-    red_to_red: NDArray[np.int16]
-    red_to_green: NDArray[np.int16]
-    blue_to_green: NDArray[np.int16]
-    blue_to_blue: NDArray[np.int16]
+    luma: NDArray[np.uint8]
+    """Table [256]: 0 to 255 for black to white."""
+    to_rgb_34: NDArray[np.float32]
+    """That luma, Cr, Cb and 1 to red, green and blue. FFmpeg rounds down where this is rounded to the nearest, so half is taken off; grey
+    stays grey."""
 
 
 @dataclass(frozen=True)
@@ -368,17 +367,19 @@ def _shades(bt709: bool, full: bool) -> Shades:
     red, blue = (0.2126, 0.0722) if bt709 else (0.299, 0.114)
     green = 1.0 - red - blue
     zero, luma, chroma = (0, 1.0, 1.0) if full else (16, 255 / 219, 255 / 224)
-    values, colours = np.arange(256) - zero, (np.arange(256) - 128) * chroma
-
-    def table(numbers: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
-        return np.floor(numbers + 1e-9).astype(np.int16)
-
+    colours = chroma * np.array(
+        [
+            [2 * (1 - red), 0],
+            [-2 * red * (1 - red) / green, -2 * blue * (1 - blue) / green],
+            [0, 2 * (1 - blue)],
+        ]
+    )
+    # OpenCV works with these as multiples of 1 / 1024: rounded here, so that 128 gives nothing at all.
+    colours = np.round(colours * 1024) / 1024
+    constant = -128 * colours.sum(1) - 0.49
     return Shades(
-        luma=table(values * luma),
-        red_to_red=table(2 * (1 - red) * colours),
-        red_to_green=table(-2 * red * (1 - red) / green * colours),
-        blue_to_green=table(-2 * blue * (1 - blue) / green * colours),
-        blue_to_blue=table(2 * (1 - blue) * colours),
+        luma=np.clip(np.floor((np.arange(256) - zero) * luma + 1e-9), 0, 255).astype(np.uint8),
+        to_rgb_34=np.column_stack([np.ones(3), colours, constant]).astype(np.float32),
     )
 
 

@@ -186,26 +186,27 @@ def test_a_stream_without_a_codec_is_refused(tmp_path: Path) -> None:
             read(path)
 
 
-def test_planes_are_the_picture() -> None:
-    # A frame's planes and its RGB say the same, to the integers of FFmpeg.
-    shades = footage._shades(bt709=False, full=False)
-    assert int(shades.luma[16]) == 0
-    assert int(shades.luma[235]) == 255
-    assert int(shades.red_to_red[128]) == int(shades.blue_to_green[128]) == 0
-    stored = VideoFrame(32, 16, "yuv420p")
-    for plane, value in zip(stored.planes, (120, 90, 170), strict=True):
-        plane.update(bytes([value]) * plane.buffer_size)
-    frame = footage.Frame(0, 0, 0.0, stored, None, VideoReformatter())
-    planes = frame.planes
-    assert planes is not None
-    assert planes.luma_YX.shape == (16, 32)
-    assert planes.blue_yx.shape == (8, 16)
-    luma, blue, red = 120, 90, 170
-    made = (
-        shades.luma[luma] + shades.red_to_red[red],
-        shades.luma[luma] + shades.red_to_green[red] + shades.blue_to_green[blue],
-        shades.luma[luma] + shades.blue_to_blue[blue],
-    )
-    assert np.abs(frame.image_YX3[8, 16].astype(int) - np.array(made, int)).max() <= 1
-    stored = VideoFrame(32, 16, "rgb24")
-    assert footage.Frame(0, 0, 0.0, stored, None, VideoReformatter()).planes is None
+@pytest.mark.parametrize(("matrix", "full"), [("601", False), ("601", True), ("709", False)])
+def test_planes_are_the_picture(matrix: str, full: bool) -> None:
+    # A frame's planes and its RGB say the same, to the integers of FFmpeg; grey is grey, at every luma.
+    cv2 = pytest.importorskip("cv2")
+    for luma, blue, red in [(120, 90, 170), (60, 140, 100), (200, 128, 128), (17, 128, 128)]:
+        stored = VideoFrame(32, 16, "yuvj420p" if full else "yuv420p")
+        stored.colorspace = 1 if matrix == "709" else 5
+        for plane, value in zip(stored.planes, (luma, blue, red), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        frame = footage.Frame(0, 0, 0.0, stored, None, VideoReformatter())
+        planes = frame.planes
+        assert planes is not None
+        assert planes.luma_YX.shape == (16, 32)
+        assert planes.blue_yx.shape == (8, 16)
+        colours = np.array([[[planes.shades.luma[luma], red, blue]]], np.uint8)
+        made = cv2.transform(colours, planes.shades.to_rgb_34)[0, 0].astype(int)
+        assert np.abs(frame.image_YX3[8, 16].astype(int) - made).max() <= 2
+    shades = footage._shades(matrix == "709", full)
+    grey = np.stack([shades.luma, np.full(256, 128, np.uint8), np.full(256, 128, np.uint8)], -1)[None]
+    assert np.array_equal(cv2.transform(grey, shades.to_rgb_34)[0], np.repeat(shades.luma[:, None], 3, 1))
+
+
+def test_planes_are_only_of_what_is_stored_as_planes() -> None:
+    assert footage.Frame(0, 0, 0.0, VideoFrame(32, 16, "rgb24"), None, VideoReformatter()).planes is None

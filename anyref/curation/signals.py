@@ -6,6 +6,7 @@ of rows and columns, and a hash of the picture.
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
@@ -16,14 +17,14 @@ from numpy.typing import NDArray
 
 from anyref.footage import Frame, frames
 
-VERSION = 2
+VERSION = 3
 SAMPLES_PER_SECOND = 2.0
 TILES = 16
 CUT_WIDTH = 256
 """Width at which frames are compared: PySceneDetect's. Its thresholds mean these unsmoothed pictures: smoothed ones give other cuts."""
 LONG_SIDE = 512
 """Of the picture that sharpness and bars are measured on."""
-FLOW_SIDE = 96
+FLOW_SIDE = 80
 """Short side of the pictures that motion is measured between."""
 FLOW_UNIT_SIDE = 256
 """Motion is told in pixels of a picture of this short side."""
@@ -102,9 +103,9 @@ def measure(path: Path) -> Signals:
         pts.append(frame.pts)
         times.append(frame.time_s)
         small = _small(cv2, frame)
-        hsv = cv2.cvtColor(small, cv2.COLOR_RGB2HSV)
+        hsv = cv2.split(cv2.cvtColor(small, cv2.COLOR_RGB2HSV))
         changes.append(_change(cv2, hsv, before))
-        levels.append(float(sum(cv2.mean(small)[:3]) / 3))
+        levels.append(cv2.norm(small, cv2.NORM_L1) / small.size)
         before = hsv
         if frame.time_s >= next_s:
             sampler.add(frame)
@@ -150,11 +151,7 @@ def _small(cv2: Any, frame: Frame) -> NDArray[np.uint8]:
         cv2.resize(plane, size, interpolation=cv2.INTER_NEAREST) for plane in (planes.blue_yx, planes.red_yx)
     )
     shades = planes.shades
-    grey = cv2.LUT(luma, shades.luma)
-    green = cv2.add(cv2.LUT(red, shades.red_to_green), cv2.LUT(blue, shades.blue_to_green))
-    colours = (cv2.LUT(red, shades.red_to_red), green, cv2.LUT(blue, shades.blue_to_blue))
-    # Added as int16, cut off to 0..255.
-    return np.asarray(cv2.merge([cv2.add(grey, colour, dtype=cv2.CV_8U) for colour in colours]))
+    return np.asarray(cv2.transform(cv2.merge([cv2.LUT(luma, shades.luma), red, blue]), shades.to_rgb_34))
 
 
 def _gray(cv2: Any, frame: Frame, long_side: int) -> NDArray[np.uint8]:
@@ -165,8 +162,7 @@ def _gray(cv2: Any, frame: Frame, long_side: int) -> NDArray[np.uint8]:
             cv2, cv2.cvtColor(frame.image_YX3, cv2.COLOR_RGB2GRAY), long_side / max(frame.image_YX3.shape[:2])
         )
     gray = _scaled(cv2, planes.luma_YX, long_side / max(planes.luma_YX.shape))
-    levels = np.clip(planes.shades.luma, 0, 255).astype(np.uint8)
-    expanded: NDArray[np.uint8] = cv2.LUT(gray, levels)
+    expanded: NDArray[np.uint8] = cv2.LUT(gray, planes.shades.luma)
     return expanded
 
 
@@ -174,14 +170,23 @@ def _scaled(cv2: Any, gray: NDArray[np.uint8], factor: float) -> NDArray[np.uint
     if factor >= 1:
         return gray
     height, width = (max(2, round(side * factor)) for side in gray.shape)
-    reduced: NDArray[np.uint8] = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    # Halves are means of two by two pixels and nearly free; areas of other sizes cost five times as much as this.
+    while min(gray.shape[0] / height, gray.shape[1] / width) >= 2:
+        rows, columns = (side // 2 for side in gray.shape)
+        gray = cv2.resize(gray[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    reduced: NDArray[np.uint8] = cv2.resize(gray, (width, height), interpolation=cv2.INTER_LINEAR)
     return reduced
 
 
-def _change(cv2: Any, hsv: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> tuple[float, float, float]:
-    if before is None or before.shape != hsv.shape:
+def _change(
+    cv2: Any, hsv: Sequence[NDArray[np.uint8]], before: Sequence[NDArray[np.uint8]] | None
+) -> tuple[float, float, float]:
+    """Of hue, saturation and value. Norms of planes: a mean over interleaved channels takes three times as long."""
+    if before is None or before[0].shape != hsv[0].shape:
         return (0.0, 0.0, 0.0)
-    hue, saturation, value, _ = cv2.mean(cv2.absdiff(hsv, before))
+    hue, saturation, value = (
+        cv2.norm(now, then, cv2.NORM_L1) / now.size for now, then in zip(hsv, before, strict=True)
+    )
     return (hue, saturation, value)
 
 
@@ -206,14 +211,15 @@ class _Sampler:
         self._shape = gray.shape
         rows = self._rows
         rows["sample_S"].append(frame.index)
-        mean, p95 = self._flow(_scaled(cv2, gray, FLOW_SIDE / min(gray.shape)))
+        small = _scaled(cv2, gray, FLOW_SIDE / min(gray.shape))
+        mean, p95 = self._flow(small)
         rows["flow_mean_S"].append(mean)
         rows["flow_p95_S"].append(p95)
         rows["tiles_S5NN"].append(self._tiles(gray))
         smooth = cv2.blur(gray, (3, 3))
-        rows["rows_SY"].append(smooth.max(axis=1))
+        rows["rows_SY"].append(cv2.reduce(smooth, 1, cv2.REDUCE_MAX)[:, 0])
         rows["columns_SX"].append(smooth.max(axis=0))
-        cells = cv2.resize(gray, (17, 16), interpolation=cv2.INTER_AREA)
+        cells = cv2.resize(small, (17, 16), interpolation=cv2.INTER_AREA)
         rows["hash_S32"].append(np.packbits(cells[:, :-1] < cells[:, 1:]))
 
     def arrays(self) -> dict[str, Any]:
@@ -225,21 +231,25 @@ class _Sampler:
         before, self._before = self._before, gray
         if before is None:
             return (float("nan"), float("nan"))
-        flow = self._cv2.calcOpticalFlowFarneback(before, gray, None, 0.5, 3, 15, 3, 5, 1.2, 0)
-        speed = np.hypot(flow[..., 0], flow[..., 1]) * (FLOW_UNIT_SIDE / min(gray.shape))
+        cv2 = self._cv2
+        flow = cv2.calcOpticalFlowFarneback(before, gray, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+        speed = cv2.magnitude(*cv2.split(flow)) * (FLOW_UNIT_SIDE / min(gray.shape))
         return (float(speed.mean()), float(np.percentile(speed, 95)))
 
     def _tiles(self, gray: NDArray[np.uint8]) -> NDArray[np.float32]:
         cv2 = self._cv2
-        edges = cv2.Laplacian(gray, cv2.CV_32F)
+        edges = cv2.Laplacian(gray, cv2.CV_16S)
         planes = (
-            gray.astype(np.float32),
+            gray,
             edges,
-            edges * edges,
-            (gray <= DARK).astype(np.float32),
-            (gray >= BRIGHT).astype(np.float32),
+            cv2.multiply(edges, edges, dtype=cv2.CV_32F),
+            (gray <= DARK).view(np.uint8),
+            (gray >= BRIGHT).view(np.uint8),
         )
-        tiles = np.stack([cv2.resize(p, (TILES, TILES), interpolation=cv2.INTER_AREA) for p in planes])
+        size = (TILES, TILES)
+        tiles = np.stack(
+            [cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA) for plane in planes]
+        )
         tiles[Plane.EDGE_RMS] = np.sqrt(tiles[Plane.EDGE_RMS])
         return tiles
 
