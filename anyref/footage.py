@@ -4,6 +4,7 @@ Frames are uint8 RGB [Y, X, 3] as a player shows them: rotated, and with square 
 that it means the same for constant and variable frame rates; its time is the file's own (PTS), counted from the start of the stream.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ _OPEN = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 _BT709 = 1  # in H.264's table of matrices
 _PLANAR = {f"yuv{shade}{layout}p" for shade in ("", "j") for layout in ("420", "422", "444")}
 _SHADES = {0: "unknown", 1: "limited", 2: "full"}
+_NOT_THE_FILES = {errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ETIMEDOUT}
+"""No right to read it, too many open files, a network store that went away. EIO is not among them: FFmpeg says it of cut off files."""
 _FAILURES = (av.FFmpegError, OSError, IndexError, ValueError, OverflowError)
 
 
@@ -383,7 +386,10 @@ def _shades(bt709: bool, full: bool) -> Shades:
     )
 
 
-def _undecodable(path: Path, error: BaseException, count: int = 0) -> ValueError:
+def _undecodable(path: Path, error: BaseException, count: int = 0) -> Exception:
+    """Bad input, but for what says nothing of the file: that is raised as it came, to be tried again."""
+    if isinstance(error, OSError) and error.errno in _NOT_THE_FILES:
+        return OSError(error.errno, error.strerror, str(path))
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     place = f" after frame {count - 1}" if count else ""
     return ValueError(f"{path} cannot be decoded{place} ({reason}); convert it to MP4 or leave it out")

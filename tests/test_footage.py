@@ -1,3 +1,4 @@
+import errno
 import itertools
 from fractions import Fraction
 from pathlib import Path
@@ -210,3 +211,21 @@ def test_planes_are_the_picture(matrix: str, full: bool) -> None:
 
 def test_planes_are_only_of_what_is_stored_as_planes() -> None:
     assert footage.Frame(0, 0, 0.0, VideoFrame(32, 16, "rgb24"), None, VideoReformatter()).planes is None
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EMFILE, OSError), (errno.EACCES, PermissionError), (errno.EIO, ValueError)]
+)
+def test_what_says_nothing_of_the_file_is_not_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception]
+) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(footage.av, "open", refuse)
+    with pytest.raises(kind) as caught:
+        footage.probe(path)
+    assert isinstance(caught.value, ValueError) == (kind is ValueError)

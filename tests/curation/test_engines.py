@@ -1,15 +1,19 @@
 import contextlib
+import io
 import json
 import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 from processes import kill, offspring, still_alive
 from small_films import Doubled, write_films
@@ -277,6 +281,7 @@ def test_two_nodes_of_ray_give_the_same_bytes_though_a_worker_is_killed(tmp_path
 ON_TWO_NODES = """
 import os, sys, threading
 from pathlib import Path
+from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 from test_engines import STAGES, kill, workers
@@ -363,6 +368,7 @@ MIXED = (1, "crash", 2, "bug", 3, "bad", 4, "small")
 ENDS_ON_RAY = """
 import json, sys
 from pathlib import Path
+from typing import Any
 from small_films import *
 from test_engines import *
 from anyref.curation.ray import Ray
@@ -379,3 +385,42 @@ for name, stage in (("unopened", Unopened()), ("gpus", Doubled(resources=Resourc
         told[name] = str(error)
 print(json.dumps(told))
 """
+
+
+def test_a_film_trimmed_by_an_edit_list_is_whole_and_a_shortened_one_is_not(tmp_path: Path) -> None:
+    # Phones trim so: all frames stay in the file, and a list says which are shown.
+    films = tmp_path / "films"
+    write_films(films, 1)
+    whole = next(films.glob("film 0.mp4"))
+    data = bytearray(whole.read_bytes())
+    for other in films.iterdir():
+        other.unlink()
+    place = data.index(b"elst") + 12
+    length, start = struct.unpack(">Ii", data[place : place + 8])
+    data[place : place + 8] = struct.pack(">Ii", length // 2, start)
+    (films / "trimmed.mp4").write_bytes(data)
+    data[place : place + 8] = struct.pack(">Ii", length, start)
+    # Its index, which this muxer writes at the end, moved to the front, so that what is missing is the pictures' end.
+    with av.open(str(films / "front.mp4"), "w", options={"movflags": "faststart"}) as container:
+        _copy(bytes(data), container)
+    front = (films / "front.mp4").read_bytes()
+    (films / "front.mp4").unlink()
+    (films / "shortened.mp4").write_bytes(front[: len(front) * 6 // 10])
+    made = curate((Probe(),), Store(str(tmp_path / "out"), str(films)), Local(1))
+    assert [record["source.uri"] for record in made.records] == ["trimmed.mp4"]
+    assert [(loss["record"].partition("-")[0], loss["status"]) for loss in made.losses] == [
+        ("shortened", "quarantined")
+    ]
+    assert "cut off" in made.losses[0]["reason"] or "cannot be decoded" in made.losses[0]["reason"]
+    shown = made.records[0]["source"]
+    assert shown["duration_s"] == pytest.approx(length / 1000 / 2, abs=0.1)
+
+
+def _copy(data: bytes, output: Any) -> None:
+    """The video packets of a file, muxed anew."""
+    with av.open(io.BytesIO(data)) as source:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)

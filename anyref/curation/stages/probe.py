@@ -27,11 +27,12 @@ class Probe:
     """
 
     max_missing: float = 0.05
-    """A film that ends this share of its frames earlier than its header says is cut off, and quarantined; headers are often one too high."""
+    """A film that ends this share earlier than its header says, in frames and in seconds, is cut off, and quarantined; headers are often one
+    too high."""
     measure_version: int = signals.VERSION
     resources: Resources = field(default=Resources(memory_gib=4.0, seconds=7200.0, isolated=True))
     name: str = field(default="probe", init=False)
-    version: int = field(default=2, init=False)
+    version: int = field(default=3, init=False)
     reads: frozenset[str] = field(default=frozenset({"uri", "licence", "group_id", "file"}), init=False)
     writes: frozenset[str] = field(default=frozenset({"source", "signals"}), init=False)
 
@@ -50,7 +51,7 @@ class _Worker:
         with store.film(uri) as path:
             found = footage.probe(path)
             measured = signals.measure(path)
-            if found.num_frames and measured.num_frames < found.num_frames * (1 - self.stage.max_missing) - 2:
+            if self._is_cut_off(found, measured):
                 raise ValueError(
                     f"{path} ends after {measured.num_frames} of {found.num_frames} frames; it is cut off, so fetch it again"
                 )
@@ -59,6 +60,14 @@ class _Worker:
         # Later stages go by the content: a film that was only touched gives them the same keys.
         read = Record(record.id, record.kind, {n: v for n, v in record.values.items() if n != "file"})
         return Outcome.ok(read.with_values({"source": to_json(source), "signals": stored}))
+
+    def _is_cut_off(self, found: footage.Probe, measured: Signals) -> bool:
+        """Fewer frames than the header says, and an earlier end: a film trimmed by an edit list holds frames that no player shows."""
+        kept = 1 - self.stage.max_missing
+        if not found.num_frames or measured.num_frames >= found.num_frames * kept - 2:
+            return False
+        lasts_s = float(measured.time_F[-1]) + 2 / (found.fps or 25.0)
+        return found.duration_s is None or lasts_s < found.duration_s * kept
 
     def _source(self, record: Record, found: footage.Probe, measured: Signals, path: Path) -> Source:
         steps = np.diff(measured.time_F)
