@@ -59,7 +59,7 @@ _CUDA_METHOD = Part(
     batch_size=256,
     phases=(Phase(0.6, 2, 512),),
 )
-"""The three methods learn on as many samples of the same world, in as many steps (in cpu-long Saber in fewer)."""
+"""The three methods learn on as many samples of the same world, in as many steps."""
 _CPU = Budget(
     {
         "autoencoder": Part(2400, muon_learning_rate=6e-3, learning_rate=1e-3),
@@ -92,7 +92,7 @@ _LONG: dict[Stage, Part] = {
     "decoder": replace(_CPU.parts["decoder"], steps=1100),
     "magref": replace(_CPU.parts["magref"], steps=2700),
     "kaleido": replace(_CPU.parts["kaleido"], steps=2700),
-    "saber": replace(_CPU.parts["saber"], steps=950),
+    "saber": replace(_CPU.parts["saber"], steps=2700),
 }
 BUDGETS: dict[Name, Budget] = {
     "cpu": _CPU,
