@@ -123,6 +123,7 @@ def sample(
         num_frames=sampling.num_frames,
         num_inference_steps=sampling.num_inference_steps,
         guidance_scale=sampling.guidance_scale,
+        reference_guidance_scale=sampling.reference_guidance_scale,
         generator=torch.Generator("cpu").manual_seed(seed),
         keep_canvas=config.keep_canvas,
         official=config.official,
@@ -131,7 +132,6 @@ def sample(
         shift=config.shift,
         solver=None if config.solver is None else sampling.solver,
         settings=read_settings(type(request.method), config.settings),
-        reference_guidance_scale=config.reference_guidance,
         return_dict=False,
     )[0]
     frames: NDArray[np.uint8] = (videos[0] * 255).round().astype("uint8")

@@ -74,7 +74,7 @@ def join(branches: Sequence[Branch]) -> Branch:
     return Branch("joined", text, conditioning, len(branches))
 
 
-def combine(sides: Sequence[Tensor], scale: float, reference_scale: float | None) -> Tensor:
+def combine(sides: Sequence[Tensor], scale: float, reference_scale: float = 1.0) -> Tensor:
     """One velocity of those of `Request.sides`, in their order.
 
     With g = `scale` and r = `reference_scale`: v = v(negative, none) + r (v(negative, references) - v(negative, none))
@@ -85,7 +85,6 @@ def combine(sides: Sequence[Tensor], scale: float, reference_scale: float | None
         return sides[0]
     velocity = guide(sides[0], sides[1], scale if len(sides) == 2 else max(scale, 1.0))
     if len(sides) > 2:
-        assert reference_scale is not None
         velocity = velocity + (reference_scale - 1) * (sides[1] - sides[2])
     return velocity
 

@@ -64,7 +64,7 @@ class GenerateConfig:
     """Steps of the solver."""
     guidance: ModelFloat = None
     """Scale of guidance by the prompt; 1 is none, and twice as fast."""
-    reference_guidance: Annotated[float | None, shown("FLOAT", "none")] = None
+    reference_guidance: ModelFloat = None
     """Scale of guidance by the references, away from the same video without them; 1 is none, others take half as long again."""
     shift: ModelFloat = None
     """How much of the steps goes to high noise."""
@@ -219,7 +219,7 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
         sampling = with_given(
             method.defaults, height=config.height, width=config.width, num_frames=config.num_frames, fps=config.fps,
             num_inference_steps=config.steps, guidance_scale=config.guidance, shift=config.shift, solver=config.solver,
-            negative_prompt=config.negative_prompt,
+            negative_prompt=config.negative_prompt, reference_guidance_scale=config.reference_guidance,
         )  # fmt: skip
         if not math.isfinite(sampling.shift):
             raise ValueError(
@@ -235,7 +235,6 @@ def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
             references,
             num_videos=1,
             keep_canvas=config.keep_canvas,
-            reference_guidance_scale=config.reference_guidance,
         )
         folder = model.folder
         check_cut_out(
@@ -278,7 +277,6 @@ def describe(job: Job, request: "Request", model: Model, config: GenerateConfig)
         "model": {"name": model.name, "sha256": model.sha256},
         "method": settings,
         "sampling": asdict(request.sampling),
-        "reference_guidance": request.reference_guidance_scale,
         "matter": config.matter,
         "official": config.official,
         "keep_canvas": config.keep_canvas,

@@ -76,8 +76,8 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
     Arguments of a call beside diffusers' own. `reference_images`: an image, a list shared by all prompts, or a list per prompt; paths,
     PIL images, uint8 arrays or `Reference`s. `sigmas`: a falling grid in (0, 1], to which the shift is applied. `shift`, `solver`: sample
     this call with a scheduler made of them, instead of the pipeline's. `reference_guidance_scale`: how far to lead away from the same
-    video without references, as `guidance_scale` leads away from the negative prompt; 1 or None is none, as in the releases; others cost
-    one pass more (see guidance.combine). `guidance_batch`: all sides of guidance as one batch (less time), or a pass each (less memory);
+    video without references, as `guidance_scale` leads away from the negative prompt; 1 is none, as in the releases; others cost one
+    pass more (see guidance.combine). `guidance_batch`: all sides of guidance as one batch (less time), or a pass each (less memory);
     None: one batch for small videos, unless a callback wants to see the sides. `official`: the settings, sizes, scheduler and seed of the
     method's release. `keep_canvas`: return the frames that show MAGREF's canvas, too. `settings`: settings of the method for this call,
     by name; `shuffle` and `anchor_strength` are two of them. A `matter` cuts subjects out for methods that want them without background.
@@ -122,7 +122,7 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         self.video_processor = VideoProcessor(vae_scale_factor=SPATIAL_STRIDE)
         self.fold_padding = True
         self._guidance_scale = 1.0
-        self._reference_guidance_scale: float | None = None
+        self._reference_guidance_scale = 1.0
         self._attention_kwargs: dict[str, Any] | None = None
         self._num_timesteps = 0
         self._interrupt = False
@@ -234,19 +234,19 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         sampling = with_given(
             method.defaults, height=height, width=width, num_frames=asked, shift=shift, solver=solver,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
+            reference_guidance_scale=reference_guidance_scale,
         )  # fmt: skip
         prompts = Prompts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         request = read_request(
-            method, sampling, prompts, reference_images, num_videos_per_prompt, keep_canvas, sigmas,
-            reference_guidance_scale,
-        )  # fmt: skip
+            method, sampling, prompts, reference_images, num_videos_per_prompt, keep_canvas, sigmas
+        )
         check_cut_out(request, self.matter is not None)
         if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         names = (callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         check_inputs(request, self.vae.config.z_dim, generator, latents, output_type, *names)
         self._guidance_scale, self._attention_kwargs = sampling.guidance_scale, attention_kwargs
-        self._reference_guidance_scale = reference_guidance_scale
+        self._reference_guidance_scale = sampling.reference_guidance_scale
         self._num_timesteps, self._interrupt = len(request.sigmas), False
         if generator is None and sampling.seed is not None:
             generator = torch.Generator(self._execution_device).manual_seed(sampling.seed)

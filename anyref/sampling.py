@@ -52,6 +52,8 @@ class SamplingDefaults:
     solver: Solver = "unipc"
     negative_prompt: str = ""
     sigmas: Grid = "linear"
+    reference_guidance_scale: float = 1.0
+    """Guidance by the references (see guidance.combine); 1 is none, as in the releases."""
     seed: int | None = None
     """Used when no generator is given; None: a fresh one each time."""
 

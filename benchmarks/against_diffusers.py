@@ -83,6 +83,7 @@ def make_calls(model: str, steps: int) -> dict[str, Call]:
             generator=generator,
             keep_canvas=True,
             num_frames=21,
+            reference_guidance_scale=1.0,  # theirs has none
         ).frames
 
     def run_theirs() -> Any:

@@ -115,7 +115,7 @@ def test_every_method_from_files_to_video(
     request = record_of(here / "out.json")["request"]
     assert request["method"]["method"] == method
     assert request["method"][setting] == value
-    assert request["reference_guidance"] == 2.5
+    assert request["sampling"]["reference_guidance_scale"] == 2.5
 
 
 def test_a_matter_cuts_out_what_is_not(

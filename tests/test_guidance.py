@@ -114,8 +114,8 @@ def test_rows_without_references_and_several_videos(
 @pytest.mark.parametrize(
     ("guidance", "by_references", "count", "sides"),
     [
-        (5.0, None, 1, ("cond", "uncond")),
-        (1.0, None, 1, ("cond",)),
+        (5.0, 1.0, 1, ("cond", "uncond")),
+        (1.0, 1.0, 1, ("cond",)),
         (0.0, 1.0, 1, ("cond",)),
         (5.0, 2.0, 1, ("cond", "uncond", "unreferenced")),
         (1.0, 2.0, 1, ("cond", "uncond", "unreferenced")),
@@ -124,25 +124,25 @@ def test_rows_without_references_and_several_videos(
     ],
 )
 def test_only_the_sides_that_matter_are_computed(
-    guidance: float, by_references: float | None, count: int, sides: tuple[str, ...], cut_out: list[Reference]
+    guidance: float, by_references: float, count: int, sides: tuple[str, ...], cut_out: list[Reference]
 ) -> None:
-    sampling = replace(DEFAULTS, guidance_scale=guidance)
-    request = read_request(
-        make_method("magref"), sampling, Prompts(PROMPT), cut_out[:count], 1, reference_guidance_scale=by_references
-    )  # fmt: skip
+    sampling = replace(DEFAULTS, guidance_scale=guidance, reference_guidance_scale=by_references)
+    request = read_request(make_method("magref"), sampling, Prompts(PROMPT), cut_out[:count], 1)
     assert request.sides == sides
 
 
 @pytest.mark.parametrize("scale", [-1.0, float("nan"), 5000.0])
 def test_wrong_scales(scale: float) -> None:
     with pytest.raises(ValueError, match="reference_guidance_scale is"):
-        read_request(make_method("magref"), DEFAULTS, Prompts(PROMPT), [], 1, reference_guidance_scale=scale)
+        read_request(
+            make_method("magref"), replace(DEFAULTS, reference_guidance_scale=scale), Prompts(PROMPT), [], 1
+        )
 
 
 def test_combine() -> None:
     cond, uncond, plain = torch.tensor(7.0), torch.tensor(3.0), torch.tensor(1.0)
-    assert combine([cond], 9.0, None) == 7
-    assert combine([cond, uncond], 5.0, None) == 3 + 5 * 4
+    assert combine([cond], 9.0) == 7
+    assert combine([cond, uncond], 5.0) == 3 + 5 * 4
     assert combine([cond, uncond, plain], 5.0, 3.0) == 1 + 3 * 2 + 5 * 4
     assert combine([cond, uncond, plain], 0.5, 3.0) == 1 + 3 * 2 + 4, "less than 1 is none by the prompt"
 
@@ -151,7 +151,8 @@ def test_a_callback_changes_both_negative_sides(
     pipelines: Callable[[str], AnyRefPipeline], cut_out: list[Reference]
 ) -> None:
     pipe = pipelines("magref")
-    request = read_request(pipe.method, DEFAULTS, Prompts(PROMPT), cut_out, 1, reference_guidance_scale=2.0)
+    sampling = replace(DEFAULTS, reference_guidance_scale=2.0)
+    request = read_request(pipe.method, sampling, Prompts(PROMPT), cut_out, 1)
     branches = pipe.prepare_branches(request, pipe.encoders, Prompts(PROMPT), seeded())
     assert [branch.name for branch in branches] == list(request.sides)
     assert set(texts_of(branches)) == {"prompt_embeds", "negative_prompt_embeds"}
@@ -169,7 +170,8 @@ def test_a_callback_changes_both_negative_sides(
 
 def test_sides_join_in_order(pipelines: Callable[[str], AnyRefPipeline], cut_out: list[Reference]) -> None:
     pipe = pipelines("kaleido")
-    request = read_request(pipe.method, DEFAULTS, Prompts(PROMPT), cut_out, 1, reference_guidance_scale=2.0)
+    sampling = replace(DEFAULTS, reference_guidance_scale=2.0)
+    request = read_request(pipe.method, sampling, Prompts(PROMPT), cut_out, 1)
     branches = pipe.prepare_branches(request, pipe.encoders, Prompts(PROMPT), seeded())
     joined = join(branches)
     assert joined.sides == 3
@@ -179,3 +181,15 @@ def test_sides_join_in_order(pipelines: Callable[[str], AnyRefPipeline], cut_out
     assert len(joined.text.tokens_BSD) == 3
     assert isinstance(joined, Branch)
     assert isinstance(joined.text, TextContext)
+
+
+def test_a_model_may_have_its_own_and_a_call_another(
+    pipelines: Callable[[str], AnyRefPipeline], cut_out: list[Reference], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = pipelines("kaleido")
+    usual, other = latents_of(pipe, cut_out), latents_of(pipe, cut_out, reference_guidance_scale=2.0)
+    own = replace(pipe.method, defaults=replace(pipe.method.defaults, reference_guidance_scale=2.0))
+    monkeypatch.setattr(pipe, "method", own)
+    assert torch.equal(latents_of(pipe, cut_out), other)
+    assert torch.equal(latents_of(pipe, cut_out, reference_guidance_scale=1.0), usual)
+    assert own.official().defaults.reference_guidance_scale == 1.0, "the releases have none"

@@ -84,7 +84,6 @@ class Request:
     sigmas: NDArray[np.float64]
     """Before the shift."""
     keep_canvas: bool = False
-    reference_guidance_scale: float | None = None
 
     @property
     def batch(self) -> int:
@@ -94,7 +93,7 @@ class Request:
     @property
     def sides(self) -> tuple[Side, ...]:
         """The sides of guidance that differ, and so are computed: a scale of 1 cancels one, having no references another."""
-        if self.reference_guidance_scale not in (None, 1) and any(self.references):
+        if self.sampling.reference_guidance_scale != 1 and any(self.references):
             return ("cond", "uncond", "unreferenced")
         return ("cond", "uncond") if self.sampling.guidance_scale > 1 else ("cond",)
 
@@ -133,7 +132,6 @@ def read_request(
     num_videos: int,
     keep_canvas: bool = False,
     sigmas: list[float] | None = None,
-    reference_guidance_scale: float | None = None,
 ) -> Request:
     """Read the references, check everything that a user says about the video. Raises ValueError for what
     cannot be made.
@@ -146,9 +144,9 @@ def read_request(
         raise ValueError(
             f"guidance_scale is {sampling.guidance_scale}; it must lie between 0 and 1000; 1 is no guidance"
         )
-    if reference_guidance_scale is not None and not 0 <= reference_guidance_scale <= 1000:
+    if not 0 <= sampling.reference_guidance_scale <= 1000:
         raise ValueError(
-            f"reference_guidance_scale is {reference_guidance_scale}; it must lie between 0 and 1000; 1 is none, as in the releases"
+            f"reference_guidance_scale is {sampling.reference_guidance_scale}; it must lie between 0 and 1000; 1 is none, as in the releases"
         )
     if num_videos < 1:
         raise ValueError(f"num_videos_per_prompt is {num_videos}; it must be at least 1")
@@ -169,7 +167,6 @@ def read_request(
         num_videos=num_videos,
         sigmas=grid if sigmas is None else check_sigmas(sigmas),
         keep_canvas=keep_canvas,
-        reference_guidance_scale=reference_guidance_scale,
     )
     for row, references in enumerate(request.references):
         method.check(references, sampled)
