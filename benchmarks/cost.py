@@ -199,7 +199,7 @@ def step(model: AnyRefTransformer, case: Case) -> Tensor:
     for sequence, branch in zip(case.sequences(), case.branches, strict=True):
         velocity = model(sequence, encoder_hidden_states=branch.text, cache=branch.cache).sample
         sides.extend(velocity.float().chunk(branch.sides))
-    return combine(sides, GUIDANCE, None)
+    return combine(sides, GUIDANCE)
 
 
 def count(size: Size, variant: Variant, share: float) -> dict[int, dict[str, Any]]:

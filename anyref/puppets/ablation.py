@@ -19,8 +19,10 @@ from anyref.puppets.comparison import Plan, compare
 from anyref.puppets.judging import Rate
 from anyref.puppets.measure import Results, Show
 from anyref.puppets.models import WEIGHTS
+from anyref.puppets.plan import METHOD_GUIDANCE
 from anyref.training.recipes import ABLATIONS, I2V, T2V, TrainingRecipe
 from anyref.training.run import run as train
+from anyref.training.trainer import Phase
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,18 @@ class Budget:
     compiled: bool = True
     num_inference_steps: int | None = None
     """Of the videos that are measured; None: the model's own."""
+    phases: tuple[Phase, ...] = ()
+    """In which samples are cut. Three latent frames hold as many references as a clip has subjects, also of the rows that put one into each."""
 
 
 BUDGETS: Mapping[str, Budget] = {
     "cpu": Budget(250, 768, 16, 48),
-    "cpu-short": Budget(120, 512, 16, 32, num_inference_steps=12),
+    "cpu-short": Budget(120, 384, 16, 24, num_inference_steps=10, phases=(Phase(0.7, 3, 16),)),
     "cuda": Budget(6000, 20_000, 128, 200),
     "rehearsal": Budget(2, 4, 2, 2, compiled=False, num_inference_steps=2),
 }
-"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: a third of it. cuda: the full budget, not run yet. rehearsal: every
-line, learns nothing. None has phases of shorter samples: some rows keep references in several latent frames."""
+"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: half of it (docs/log.md). cuda: the full budget, not run yet. rehearsal:
+every line, learns nothing. Only cpu-short cuts samples: a setting shown as a fourth reference is then seen by two rows in the last part alone."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def configured(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Trainin
         recipe.train,
         fit=fit,
         batch_size=budget.batch_size,
+        phases=budget.phases,
         compile=budget.compiled,
     )
     return replace(
@@ -173,13 +178,10 @@ def _measure(ablation: Ablation, name: str, model: Path, tell: Callable[[str, st
 
 
 def _sampled(folder: ModelFolder, steps: int | None) -> ModelFolder:
-    """The model with videos of as many sampling steps."""
-    if steps is None:
-        return folder
+    """The model, sampled with the guidance of the embedded models, in as many steps."""
     method: Any = folder.method
-    return replace(
-        folder, method=replace(method, defaults=replace(method.defaults, num_inference_steps=steps))
-    )
+    given = METHOD_GUIDANCE if steps is None else {**METHOD_GUIDANCE, "num_inference_steps": steps}
+    return replace(folder, method=replace(method, defaults=replace(method.defaults, **given)))
 
 
 def _backbone(base: str, folder: Path) -> Path:

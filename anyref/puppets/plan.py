@@ -21,6 +21,9 @@ DEFAULTS: dict[str, object] = {
     "sigmas": "linear",
     "negative_prompt": "",
 }
+METHOD_GUIDANCE: dict[str, object] = {"guidance_scale": 1.5, "reference_guidance_scale": 2.0}
+"""Of the models that take references, chosen on validation identities (docs/log.md): the releases' guidance, by the prompt alone, leads away
+from what the references say."""
 ANCHOR_STRENGTH = 1.0
 """alpha of MAGREF's eq. 6 for the embedded weights; the paper does not give it."""
 CROSS_PAIRS = 0.6
@@ -52,8 +55,13 @@ class Recipe:
 
     @property
     def defaults(self) -> dict[str, object]:
-        """Sampling defaults of the models."""
+        """Sampling defaults of the backbones, and of training."""
         return {"height": self.height, "width": self.width, **DEFAULTS}
+
+    @property
+    def method_defaults(self) -> dict[str, object]:
+        """Those of the models that take references."""
+        return {**self.defaults, **METHOD_GUIDANCE}
 
     @property
     def shape(self) -> VideoShape:

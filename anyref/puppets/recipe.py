@@ -184,7 +184,10 @@ def _train_magref(recipe: Recipe) -> None:
     if reached(config.fit):
         _save(transformer, folder, record_of_stage(recipe, "magref"))
         models.write_model_folder(
-            recipe.weights / "magref", recipe.defaults, method="magref", anchor_strength=ANCHOR_STRENGTH
+            recipe.weights / "magref",
+            recipe.method_defaults,
+            method="magref",
+            anchor_strength=ANCHOR_STRENGTH,
         )
 
 
@@ -204,7 +207,9 @@ def _train_kaleido(recipe: Recipe) -> None:
     config = train_stage(recipe, "kaleido", eased, encoders, transformer, held_out=method)
     if reached(config.fit):
         _save(transformer, folder, record_of_stage(recipe, "kaleido"))
-        models.write_model_folder(recipe.weights / "kaleido", recipe.defaults, method="kaleido", fit="own")
+        models.write_model_folder(
+            recipe.weights / "kaleido", recipe.method_defaults, method="kaleido", fit="own"
+        )
 
 
 def _train_saber(recipe: Recipe) -> None:
@@ -218,7 +223,7 @@ def _train_saber(recipe: Recipe) -> None:
     config = train_stage(recipe, "saber", method, encoders, transformer)
     if reached(config.fit):
         _save(transformer, folder, record_of_stage(recipe, "saber"))
-        models.write_model_folder(recipe.weights / "saber", recipe.defaults, method="saber")
+        models.write_model_folder(recipe.weights / "saber", recipe.method_defaults, method="saber")
 
 
 def _text_to_video(recipe: Recipe) -> AnyRefTransformer:
