@@ -248,7 +248,8 @@ def kill_at_random(tmp_path: Path, engine: str, kills: int) -> None:
             shutil.rmtree(output)
     assert start(RUN, output, films, engine).wait(900) == 0
     assert contents(output) == contents(undisturbed)
-    assert not still_alive(orphans, 20), "what a killed run started ends by itself"
+    # On busy cores the daemons that Ray starts take half a minute to notice.
+    assert not still_alive(orphans, 90), "what a killed run started ends by itself"
 
 
 def test_killed_and_resumed_it_gives_the_same_bytes(tmp_path: Path) -> None:
