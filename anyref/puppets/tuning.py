@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -130,10 +131,11 @@ def prepare_examples(
         PuppetWorld, split, recipe.seed, recipe.height, recipe.width, method.training_frames(shape)
     )
     encoded_with = _encoders_of(recipe.weights / "shared")
-    record = {"method": repr(method), "split": split, "seed": recipe.seed, "shape": asdict(shape)}
+    plain = repr(replace(cast("Any", method), defaults=None))  # how it is sampled changes no sample
+    record = {"method": plain, "split": split, "seed": recipe.seed, "shape": asdict(shape)}
     if latent_frames is not None:
         record["latent_frames"] = latent_frames
-    data.write_manifest(folder, record | {"count": count, "encoded_with": encoded_with})
+    data.write_manifest(folder, record | {"encoded_with": encoded_with}, count)
     load = partial(load_for_encoding, recipe.weights, recipe.device)
     make = partial(data.make_encode, load, world, method, shape, recipe.seed, latent_frames)
     data.build_cache(folder, count, make, recipe.workers if recipe.device == "cpu" else 1)

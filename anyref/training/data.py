@@ -21,6 +21,7 @@ from torch import Tensor
 
 from anyref.conditioning import Anchors, Conditioning, concatenate
 from anyref.encoders import Encoders
+from anyref.files import write_json
 from anyref.latents import SPATIAL_STRIDE, TEMPORAL_STRIDE, VideoShape
 from anyref.methods import Method
 from anyref.samples import Sample
@@ -368,11 +369,19 @@ def shortened(conditioning: Conditioning, num_latent_frames: int) -> Conditionin
     return replace(conditioning, positions_BL3=positions - earlier, after_frames=num_latent_frames)
 
 
-def write_manifest(folder: Path, record: dict[str, Any]) -> None:
-    """Refuse a cache that was built with another configuration; else note this one."""
+def write_manifest(folder: Path, record: dict[str, Any], count: int) -> None:
+    """Refuse a cache that was built with another configuration; else note this one, of at least `count` samples: caches grow."""
     path = folder / "cache.json"
-    text = json.dumps(record, indent=1, sort_keys=True, default=str)
-    if path.exists() and path.read_text() != text:
-        raise ValueError(f"{folder} was built with another configuration; delete it or name another folder")
+    record = json.loads(json.dumps(record, default=str))
+    if path.exists():
+        known = json.loads(path.read_text())
+        held = known.pop("count")
+        if known != record:
+            raise ValueError(
+                f"{folder} was built with another configuration; delete it or name another folder"
+            )
+        if count > held and held % SHARD:
+            _shard(folder, held // SHARD).unlink(missing_ok=True)  # it ends where the cache ended
+        count = max(count, held)
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_json(path, record | {"count": count})

@@ -103,7 +103,7 @@ def _encode(
             if len(shapes) > 1:
                 place = folder / f"{split}-{shape.num_frames}x{shape.height}x{shape.width}"
             encoded_with = {"method": record_of(recipe.method), "base": recipe.base, **data.record}
-            write_manifest(place, {**encoded_with, "shape": asdict(shape), "count": share})
+            write_manifest(place, {**encoded_with, "shape": asdict(shape)}, share)
             encoders = partial(_encoders, load)
             make = partial(make_encode, encoders, sources[number], recipe.method, shape, recipe.world_seed)
             build_cache(place, share, make, workers)

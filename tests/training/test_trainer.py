@@ -172,10 +172,26 @@ def test_cache_is_the_same_whoever_builds_it(tmp_path: Path) -> None:
 def test_incomplete_cache_and_other_configuration_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks shard-00000"):
         data.load_cache(tmp_path, 3)
-    data.write_manifest(tmp_path, {"shape": 1})
-    data.write_manifest(tmp_path, {"shape": 1})
+    data.write_manifest(tmp_path, {"shape": 1}, 3)
+    data.write_manifest(tmp_path, {"shape": 1}, 3)
     with pytest.raises(ValueError, match="another configuration"):
-        data.write_manifest(tmp_path, {"shape": 2})
+        data.write_manifest(tmp_path, {"shape": 2}, 3)
+
+
+def test_a_cache_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = list[int]()
+
+    def counted(indices: range | list[int]) -> list[data.Example]:
+        encoded.extend(indices)
+        return encode(indices)
+
+    monkeypatch.setattr(data, "SHARD", 2)
+    for count in (3, 5, 2):
+        data.write_manifest(tmp_path, {"shape": (1, 2)}, count)
+        data.build_cache(tmp_path, count, lambda: counted)
+        assert len(data.load_cache(tmp_path, count)) == count
+    assert encoded == [0, 1, 2, 2, 3, 4], "only the shard in which the first three ended is written again"
+    assert torch.equal(data.load_cache(tmp_path, 5)[4].latents_CTHW, encode([4])[0].latents_CTHW.bfloat16())
 
 
 def test_draws_are_a_function_of_the_step(examples: list[data.Example]) -> None:
