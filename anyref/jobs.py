@@ -210,14 +210,14 @@ def find_model(config: GenerateConfig) -> Model:
 
 def check(job: Job, model: Model, config: GenerateConfig) -> "Request":
     """Read the references and fill in the model's defaults. Raises ValueError for what the model cannot make of them."""
-    from anyref.methods.request import Prompts, check_cut_out, read_request
+    from anyref.methods.request import Prompts, check_cut_out, read_request, sampling_for_call
     from anyref.references import load_reference
-    from anyref.sampling import with_given
 
     method = _method(model, config)
     try:
-        sampling = with_given(
-            method.defaults, height=config.height, width=config.width, num_frames=config.num_frames, fps=config.fps,
+        sampling = sampling_for_call(
+            method, config.official, config.keep_canvas,
+            height=config.height, width=config.width, num_frames=config.num_frames, fps=config.fps,
             num_inference_steps=config.steps, guidance_scale=config.guidance, shift=config.shift, solver=config.solver,
             negative_prompt=config.negative_prompt, reference_guidance_scale=config.reference_guidance,
         )  # fmt: skip

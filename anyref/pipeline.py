@@ -41,14 +41,14 @@ from anyref.methods.folder import (
 from anyref.methods.request import (
     Prompts,
     Request,
-    all_frames,
     check_cut_out,
     check_inputs,
     for_call,
     read_request,
+    sampling_for_call,
 )
 from anyref.references import Source
-from anyref.sampling import Solver, make_scheduler, set_sigmas, with_given
+from anyref.sampling import Solver, make_scheduler, set_sigmas
 from anyref.transformer import AnyRefTransformer
 
 ONE_BATCH_TOKENS = 4096
@@ -230,9 +230,8 @@ class AnyRefPipeline(DiffusionPipeline, WanLoraLoaderMixin):  # type: ignore[mis
         given = {"shuffle": shuffle, "anchor_strength": anchor_strength}
         method = for_call(self.method, official, given, settings)
         check_parts(method, self.transformer.config, has_image_encoder=self.image_encoder is not None)
-        asked = all_frames(method) if official and keep_canvas and num_frames is None else num_frames
-        sampling = with_given(
-            method.defaults, height=height, width=width, num_frames=asked, shift=shift, solver=solver,
+        sampling = sampling_for_call(
+            method, official, keep_canvas, height=height, width=width, num_frames=num_frames, shift=shift, solver=solver,
             num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
             reference_guidance_scale=reference_guidance_scale,
         )  # fmt: skip

@@ -89,6 +89,12 @@ def test_keep_canvas_gives_the_same_number_of_frames(here: Path, model: Path) ->
     assert record_of(here / "out.json")["request"]["keep_canvas"] is True
 
 
+def test_the_release_with_its_canvas_is_as_long_from_the_command_line(here: Path, model: Path) -> None:
+    small = ("--height", "32", "--width", "48", "--steps", "1")
+    assert main(arguments(model, "out.mp4", "--official", "--keep-canvas", *small)) == 0
+    assert len(read_video(here / "out.mp4").frames_FYX3) == 81
+
+
 @pytest.mark.parametrize(
     ("method", "setting", "value"),
     [

@@ -17,7 +17,7 @@ from anyref.latents import TextContext, VideoShape
 from anyref.matting import matte
 from anyref.methods import Method, configured, make_method
 from anyref.references import Reference, Source, load_references
-from anyref.sampling import SamplingDefaults, check_sigmas, sigma_grid
+from anyref.sampling import SamplingDefaults, check_sigmas, sigma_grid, with_given
 
 OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 MAX_TOKENS = 1_000_000
@@ -117,11 +117,17 @@ def for_call(
     return replace(cast("Any", make_method(method.name, {**current, **settings})), defaults=defaults)
 
 
-def all_frames(method: Method) -> int:
-    """How many frames are sampled by default, those that the user usually does not get included (MAGREF's release: 81 for 77)."""
+def sampling_for_call(method: Method, official: bool, keep_canvas: bool, **given: Any) -> SamplingDefaults:
+    """The method's defaults with those of `given` that are not None.
+
+    The release that keeps its canvas gives all frames that are sampled by default, those that the user usually does not get included
+    (MAGREF's: 81 for 77).
+    """
     usual = method.defaults
-    shape = VideoShape(num_frames=usual.num_frames, height=usual.height, width=usual.width)
-    return method.sampled_shape(shape, keep_canvas=False).num_frames
+    if official and keep_canvas:
+        shape = VideoShape(num_frames=usual.num_frames, height=usual.height, width=usual.width)
+        usual = replace(usual, num_frames=method.sampled_shape(shape, keep_canvas=False).num_frames)
+    return with_given(usual, **given)
 
 
 def read_request(

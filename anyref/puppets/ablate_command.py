@@ -23,7 +23,7 @@ class AblateCommand:
     output: Annotated[Path | None, shown("PATH", "runs/ablations/TABLE")] = None
     """Folder of table.md, table.json and table.png; what is trained and measured lies in `rows` beside it, for all tables."""
     budget: Literal["cpu", "cpu-short", "cuda", "rehearsal"] = "cpu"
-    """cpu: meant for ten minutes a row and seed, not timed yet; cpu-short: half of it; cuda: the full budget, not run yet; rehearsal: every
+    """cpu: meant for ten minutes a row and seed, not timed yet; cpu-short: seven, learns little; cuda: the full budget, not run yet; rehearsal: every
     line, learns nothing."""
     seeds: int = 3
     """How many trainings of each row."""

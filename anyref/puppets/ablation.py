@@ -46,7 +46,8 @@ BUDGETS: Mapping[str, Budget] = {
     "cuda": Budget(6000, 20_000, 128, 200),
     "rehearsal": Budget(2, 4, 2, 2, compiled=False, num_inference_steps=2),
 }
-"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: half of it (docs/log.md). cuda: the full budget, not run yet. rehearsal:
+"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: seven minutes, in which
+hardly any use of references is learned (docs/log.md). cuda: the full budget, not run yet. rehearsal:
 every line, learns nothing. Only cpu-short cuts samples: a setting shown as a fourth reference is then seen by two rows in the last part alone."""
 
 
