@@ -22,15 +22,15 @@ class AblateCommand:
     """magref-3, magref-4, magref-figure-6, kaleido-2, kaleido-3, kaleido-4, kaleido-5 or saber."""
     output: Annotated[Path | None, shown("PATH", "runs/ablations/TABLE")] = None
     """Folder of table.md, table.json and table.png; what is trained and measured lies in `rows` beside it, for all tables."""
-    budget: Literal["cpu", "cpu-short", "cuda", "rehearsal"] = "cpu"
-    """cpu: meant for ten minutes a row and seed, not timed yet; cpu-short: seven, learns little; cuda: the full budget, not run yet; rehearsal: every
+    budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
+    """cpu: small transformers on videos of five frames, which it trains a backbone for first; cuda: the embedded size, not run yet; rehearsal: every
     line, learns nothing."""
     seeds: int = 3
     """How many trainings of each row."""
     row: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("STR", "all")] = ()
     """A row of the table. Repeat it for more."""
     backbones: Path = Path("outputs/puppets/weights")
-    """Folder with the backbones t2v and i2v, as `anyref puppets train` leaves them."""
+    """Folder with the backbones t2v and i2v, as `anyref puppets train` leaves them; for cuda."""
     device: str = "auto"
     """cpu, cuda, cuda:1, mps; auto takes the accelerator if there is one."""
     workers: int = 1

@@ -20,9 +20,11 @@ from anyref.puppets.judging import Rate
 from anyref.puppets.measure import Results, Show
 from anyref.puppets.models import WEIGHTS
 from anyref.puppets.plan import METHOD_GUIDANCE
+from anyref.puppets.small import SmallBackbones, SmallWorld, make, remembering
+from anyref.training.optimizers import OptimizerConfig
 from anyref.training.recipes import ABLATIONS, I2V, T2V, TrainingRecipe
+from anyref.training.run import DataSet
 from anyref.training.run import run as train
-from anyref.training.trainer import Phase
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,47 @@ class Budget:
     compiled: bool = True
     num_inference_steps: int | None = None
     """Of the videos that are measured; None: the model's own."""
-    phases: tuple[Phase, ...] = ()
-    """In which samples are cut. Three latent frames hold as many references as a clip has subjects, also of the rows that put one into each."""
+    optimizer: OptimizerConfig | None = None
+    """In place of the recipes' own, which goes on from embedded models and so is slow."""
+    small: SmallBackbones | None = None
+    """Backbones that are trained first, once for all tables; None: those that `anyref puppets train` leaves."""
 
 
+_FAST = OptimizerConfig(
+    learning_rate=3e-3,
+    muon_learning_rate=1.5e-2,
+    betas=(0.9, 0.99),
+    schedule="linear",
+    decay_fraction=0.3,
+    warmup_steps=20,
+)
 BUDGETS: Mapping[str, Budget] = {
-    "cpu": Budget(250, 768, 16, 48),
-    "cpu-short": Budget(120, 384, 16, 24, num_inference_steps=10, phases=(Phase(0.7, 3, 16),)),
+    "cpu": Budget(
+        num_steps=600,
+        clips=2048,
+        batch_size=32,
+        measured=64,
+        num_inference_steps=10,
+        optimizer=_FAST,
+        small=SmallBackbones(text_to_video_steps=900, image_to_video_steps=250, clips=2048),
+    ),
     "cuda": Budget(6000, 20_000, 128, 200),
-    "rehearsal": Budget(2, 4, 2, 2, compiled=False, num_inference_steps=2),
+    "rehearsal": Budget(
+        num_steps=2,
+        clips=4,
+        batch_size=2,
+        measured=2,
+        compiled=False,
+        num_inference_steps=2,
+        small=SmallBackbones(2, 2, 4, batch_size=2, width=64, layers=2, compiled=False),
+    ),
 }
-"""cpu: meant for ten minutes a row and seed, not timed yet. cpu-short: seven minutes, in which
-hardly any use of references is learned (docs/log.md). cuda: the full budget, not run yet. rehearsal:
-every line, learns nothing. Only cpu-short cuts samples: a setting shown as a fourth reference is then seen by two rows in the last part alone."""
+"""cpu: small transformers and videos of five frames. cuda: the embedded size, not run yet. rehearsal: every line, learns nothing."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """What is run. `backbones` holds the folders t2v and i2v that `anyref puppets train` leaves."""
+    """What is run. `backbones` holds the folders t2v and i2v that `anyref puppets train` leaves, for budgets that train none themselves."""
 
     table: str
     output: Path
@@ -71,6 +96,16 @@ class Ablation:
     def rows_folder(self) -> Path:
         """Where recipes are trained and measured, those of all tables in the same parent."""
         return self.output.parent / "rows" / self.budget
+
+    @property
+    def memory(self) -> Path:
+        """What the autoencoder has encoded, for all rows."""
+        return self.rows_folder / "encoded.sqlite"
+
+    def base(self, name: str) -> Path:
+        """Folder of a recipe's backbone."""
+        folder = self.backbones if BUDGETS[self.budget].small is None else self.rows_folder / "backbones"
+        return folder / {T2V: "t2v", I2V: "i2v"}[name]
 
 
 DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
@@ -90,8 +125,8 @@ def check(ablation: Ablation) -> Mapping[str, TrainingRecipe]:
         raise ValueError(f"seeds is {ablation.seeds}; it must be at least 1, and 3 or more for intervals")
     chosen = {row: table[row] for row in ablation.rows or table}
     for recipe in chosen.values():
-        base = _backbone(recipe.base, ablation.backbones)
-        if not base.is_dir():
+        base = ablation.base(recipe.base)
+        if BUDGETS[ablation.budget].small is None and not base.is_dir():
             raise ValueError(
                 f"the backbone {base} is not there; `anyref puppets train` makes it, or name another folder with --backbones"
             )
@@ -105,6 +140,7 @@ def run(
 ) -> Outcomes:
     """Train and measure every row and seed that is not yet. `tell`: row and seed, measure, value."""
     recipes = check(ablation)
+    _make_backbones(ablation, show)
     found: Outcomes = {row: [] for row in recipes}
     total = ablation.seeds * len(recipes)
     # Seed by seed, so that an interrupted table has whole columns: each row once before any row twice.
@@ -135,20 +171,35 @@ def configured(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Trainin
         seed=seed,
         validate_every=0,
         checkpoint_every=max(1, budget.num_steps // 4),
+        optimizer=budget.optimizer or recipe.train.fit.optimizer,
     )
     settings = replace(
         recipe.train,
         fit=fit,
         batch_size=budget.batch_size,
-        phases=budget.phases,
         compile=budget.compiled,
     )
     return replace(
         recipe,
-        base=str(_backbone(recipe.base, ablation.backbones)),
+        base=str(ablation.base(recipe.base)),
         clips=budget.clips,
         train=settings,
     )
+
+
+def _make_backbones(ablation: Ablation, show: Show) -> None:
+    budget = BUDGETS[ablation.budget]
+    if budget.small is not None:
+        show("backbones", 0, 1)
+        with alone(ablation.base(T2V).parent):
+            make(
+                ablation.base(T2V).parent,
+                budget.small,
+                budget.optimizer or OptimizerConfig(),
+                ablation.memory,
+                ablation.device,
+                ablation.workers,
+            )
 
 
 def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
@@ -159,7 +210,10 @@ def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
         write_json(output / "asked.json", {"recipe": asdict(one)})
         load = partial(load_backbone, one.base, one.method)
         pipeline = load().to(ablation.device)
-        train(one, pipeline, load, ablation.workers, cache=output.parent / "cache")
+        encode_with = partial(remembering, load, ablation.memory)
+        small = BUDGETS[ablation.budget].small is not None
+        world = DataSet(SmallWorld, {"world": "small"}) if small else None
+        train(one, pipeline, encode_with, ablation.workers, output.parent / "cache", world)
         # Optimizer states are several times the model, and a finished row needs none.
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return model
@@ -183,10 +237,6 @@ def _sampled(folder: ModelFolder, steps: int | None) -> ModelFolder:
     method: Any = folder.method
     given = METHOD_GUIDANCE if steps is None else {**METHOD_GUIDANCE, "num_inference_steps": steps}
     return replace(folder, method=replace(method, defaults=replace(method.defaults, **given)))
-
-
-def _backbone(base: str, folder: Path) -> Path:
-    return folder / {T2V: "t2v", I2V: "i2v"}[base]
 
 
 def common_measures(found: Mapping[str, Sequence[Results]]) -> list[str]:

@@ -23,7 +23,7 @@ from anyref.transformer import AnyRefTransformer
 
 WEIGHTS = Path(__file__).parent / "weights"
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 64, 96, 17, 8
-TEXT_WIDTH, IMAGE_WIDTH, MODEL_WIDTH = 128, 128, 256
+TEXT_WIDTH, IMAGE_WIDTH, MODEL_WIDTH, HEAD_WIDTH = 128, 128, 256, 32
 
 
 def build_autoencoder() -> AutoencoderKLWan:
@@ -105,23 +105,25 @@ def build_image_encoder() -> CLIPVisionModel:
     )
 
 
-def build_transformer(*, image_to_video: bool) -> AnyRefTransformer:
-    """The T2V (16 input channels) or I2V (36 and CLIP features) transformer, Wan2.1's initialisation."""
+def build_transformer(
+    *, image_to_video: bool, width: int = MODEL_WIDTH, layers: int = 8
+) -> AnyRefTransformer:
+    """The T2V (16 input channels) or I2V (36 and CLIP features) transformer."""
     return AnyRefTransformer(
         patch_size=(1, 2, 2),
-        num_attention_heads=8,
-        attention_head_dim=MODEL_WIDTH // 8,
+        num_attention_heads=width // HEAD_WIDTH,
+        attention_head_dim=HEAD_WIDTH,
         in_channels=36 if image_to_video else 16,
         out_channels=16,
         text_dim=TEXT_WIDTH,
         freq_dim=256,
-        ffn_dim=4 * MODEL_WIDTH,
-        num_layers=8,
+        ffn_dim=4 * width,
+        num_layers=layers,
         cross_attn_norm=True,
         qk_norm="rms_norm_across_heads",
         eps=1e-6,
         image_dim=IMAGE_WIDTH if image_to_video else None,
-        added_kv_proj_dim=MODEL_WIDTH if image_to_video else None,
+        added_kv_proj_dim=width if image_to_video else None,
         rope_max_seq_len=256,
     )
 
@@ -156,5 +158,5 @@ def write_model_folder(folder: Path, defaults: dict[str, object], **settings: ob
     A backbone names no method: it is loaded as one of any method that its channels fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {**settings, "shared": "../shared", "defaults": defaults}
+    record = {"shared": "../shared", **settings, "defaults": defaults}
     (folder / "anyref.json").write_text(json.dumps(record, indent=1) + "\n")

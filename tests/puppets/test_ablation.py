@@ -12,7 +12,7 @@ from anyref.puppets import ablation
 from anyref.puppets.ablation import Ablation
 from anyref.puppets.ablation_report import PUBLISHED, markdown, plot, published, report
 from anyref.puppets.judging import Outcomes
-from anyref.puppets.models import WEIGHTS
+from anyref.puppets.small import SmallWorld
 from anyref.training.recipes import ABLATIONS
 
 
@@ -72,7 +72,7 @@ def test_the_table_shows_both_and_says_what_one_seed_cannot() -> None:
 
 
 def test_what_cannot_be_run_is_said_first(tmp_path: Path) -> None:
-    asked = Ablation("magref-4", tmp_path, "rehearsal", backbones=tmp_path)
+    asked = Ablation("magref-4", tmp_path, "cuda", backbones=tmp_path)
     for changed, words in (
         (replace(asked, table="magref-9"), "unknown; choose one of magref-3"),
         (replace(asked, rows=("half",)), "no row 'half'"),
@@ -133,16 +133,13 @@ def test_a_difference_stands_in_the_table_and_a_loss_does_not() -> None:
 
 @pytest.mark.slow
 def test_a_table_runs_and_goes_on(tmp_path: Path) -> None:
-    """Two rows, two steps each, from the embedded MAGREF in place of the backbone it came from; what is finished is not done again."""
-    for part, name in (("shared", "shared"), ("magref", "i2v")):
-        shutil.copytree(WEIGHTS / part, tmp_path / "weights" / name)
+    """Small backbones, then two rows of two steps each; what is finished is not done again."""
     asked = Ablation(
         "magref-4",
         tmp_path / "out",
         "rehearsal",
         seeds=1,
         rows=("full", "no-disentanglement"),
-        backbones=tmp_path / "weights",
         parts=("retrieval",),
     )
     first = ablation.run(asked)
@@ -155,3 +152,12 @@ def test_a_table_runs_and_goes_on(tmp_path: Path) -> None:
     rows = tmp_path / "rows" / "rehearsal"
     recipe = json.loads((rows / "magref-3-region-mask" / "seed-0" / "asked.json").read_text())
     assert recipe["recipe"]["train"]["fit"]["num_steps"] == 2
+
+
+def test_clips_of_small_tables_hold_two_references_at_most() -> None:
+    """One latent frame each: rows that put references into latent frames of their own have two in five frames."""
+    world = SmallWorld("train", 0, 64, 96, 5)
+    clips = [world.clip(index) for index in range(6)]
+    assert [len(clip.subjects) for clip in clips] == [1, 2, 1, 2, 1, 2]
+    assert all(subject.kind != "background" for clip in clips for subject in clip.subjects)
+    assert len(clips[0].frames_FYX3) == 5
