@@ -17,6 +17,8 @@ from anyref.puppets.ablation import DIFFERENCES, Outcomes, common_measures
 from anyref.puppets.judging import Rate
 
 DRAWS = 2000
+COLUMNS = 4
+"""Panels side by side in a plot."""
 
 
 @dataclass(frozen=True)
@@ -158,26 +160,19 @@ def published(table: str) -> dict[str, dict[str, float]]:
 
 
 def markdown(one: Report) -> str:
-    """The table, its rules under it."""
-    measures = list(one.chance)
-    columns = list(dict.fromkeys(name for scores in one.published.values() for name in scores))
-    heads = [
-        "row",
-        *measures,
-        *(f"{name} minus full" for name in measures),
-        *(f"paper: {name}" for name in columns),
+    """The rules, then a table of our numbers, one of their differences to the full row, and the paper's."""
+    measures, full = list(one.chance), PUBLISHED[one.table].full
+    ours = [[row, *(_shown(cells[name].value) for name in measures)] for row, cells in one.cells.items()]
+    differences = [
+        [row, *(_shown(cells[name].minus_full, signed=True) for name in measures)]
+        for row, cells in one.cells.items()
+        if any(cells[name].minus_full for name in measures)
     ]
-    lines = []
-    for row, cells in one.cells.items():
-        theirs = one.published.get(row, {})
-        lines.append(
-            [
-                row,
-                *(_shown(cells[name].value) for name in measures),
-                *(_shown(cells[name].minus_full, signed=True) for name in measures),
-                *(f"{theirs[name]:.3f}" if name in theirs else "" for name in columns),
-            ]
-        )
+    columns = list(dict.fromkeys(name for scores in one.published.values() for name in scores))
+    theirs = [
+        [row, *(f"{scores[name]:.3f}" if name in scores else "" for name in columns)]
+        for row, scores in one.published.items()
+    ]
     chances = ", ".join(
         f"{name} {value:.3f}" for name, value in one.chance.items() if name not in DIFFERENCES
     )
@@ -186,17 +181,23 @@ def markdown(one: Report) -> str:
         if one.seeds > 1
         else "one seed, so that intervals leave out what another seed would give"
     )
-    return "\n".join(
-        [
-            f"# {one.table}",
-            "",
-            f"The puppet world, {seeds}; full row: {PUBLISHED[one.table].full}; 95 % bootstrap intervals over seeds and clips; by chance: {chances}.",
-            "The paper's numbers are of another model, other data and other metrics: only the order of rows can be compared.",
-            "",
-            *(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines)),
-            "",
+    sections = [
+        f"# {one.table}",
+        f"The puppet world, {seeds}; full row: {full}; 95 % bootstrap intervals over seeds and clips; by chance: {chances}.",
+        _table(["row", *measures], ours),
+    ]
+    if differences:
+        sections += [f"Minus {full}, on the same clips and seeds:", _table(["row", *measures], differences)]
+    if theirs:
+        sections += [
+            "The paper's numbers, of another model, other data and other metrics: only the order of rows can be compared.",
+            _table(["row", *columns], theirs),
         ]
-    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, ["---"] * len(heads), *lines))
 
 
 def _shown(value: Rate | None, *, signed: bool = False) -> str:
@@ -216,16 +217,22 @@ def plot(one: Report) -> bytes:
     rows, measures = list(one.cells), list(one.chance)
     metric = _headline(one.published)
     panels = len(measures) + (metric is not None)
-    figure = Figure(figsize=(3.4 * panels + 1.6, 1.2 + 0.45 * len(rows)), layout="constrained")
+    columns = min(COLUMNS, panels)
+    lines = -(-panels // columns)
+    figure = Figure(figsize=(3.0 * columns + 1.6, lines * (1.0 + 0.32 * len(rows))), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels, sharey=True, squeeze=False)[0]
+    grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+    axes = list(grid.flat)
     places = np.arange(len(rows))[::-1]
+    full = PUBLISHED[one.table].full
     for axis, measure in zip(axes, measures, strict=False):
         values = [one.cells[row][measure].value for row in rows]
         centres = np.array([value.value for value in values])
         reach = np.array([[value.value - value.low, value.high - value.value] for value in values]).T
         axis.errorbar(centres, places, xerr=np.maximum(reach, 0), fmt="o", color="#1f5fa8", capsize=3)
-        axis.axvline(one.chance[measure], color="0.7", linestyle=":", label="chance")
+        if full in rows:
+            axis.axvline(one.cells[full][measure].value.value, color="#1f5fa8", alpha=0.25)
+        axis.axvline(one.chance[measure], color="0.6", linestyle=":")
         axis.set_title(measure.replace(", ", ",\n"), fontsize=10)
     if metric is not None:
         known = [
@@ -233,14 +240,19 @@ def plot(one: Report) -> bytes:
             for row, place in zip(rows, places, strict=True)
             if row in one.published
         ]
-        axes[-1].plot([value for _, value in known], [place for place, _ in known], "s", color="0.5")
-        axes[-1].set_title(f"the paper: {metric}", fontsize=10, color="0.4")
+        axis = axes[len(measures)]
+        axis.plot([value for _, value in known], [place for place, _ in known], "s", color="0.5")
+        axis.set_title(f"the paper: {metric}", fontsize=10, color="0.4")
     axes[0].set_yticks(places, rows)
-    for axis in axes:
+    axes[0].set_ylim(-0.5, len(rows) - 0.5)
+    for axis in axes[:panels]:
         axis.grid(visible=True, axis="x", color="0.92")
         axis.set_axisbelow(True)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
+    for axis in axes[panels:]:
+        axis.remove()
+    figure.supxlabel("dotted: chance, or no difference; pale line: the full row", fontsize=9, color="0.4")
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
