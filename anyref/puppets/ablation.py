@@ -108,6 +108,7 @@ class Ablation:
         return folder / {T2V: "t2v", I2V: "i2v"}[name]
 
 
+LOSS = "held-out loss"
 DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
 """Measures that are differences: 0 says that references do not matter."""
 Outcomes = dict[str, list[Results]]
@@ -239,12 +240,12 @@ def _sampled(folder: ModelFolder, steps: int | None) -> ModelFolder:
     return replace(folder, method=replace(method, defaults=replace(method.defaults, **given)))
 
 
-def common_measures(found: Mapping[str, Sequence[Results]]) -> list[str]:
-    """Shares and differences that every row and seed has, in the order of the first; losses themselves differ between methods."""
+def common_measures(found: Mapping[str, Sequence[Results]], same_targets: bool) -> list[str]:
+    """Shares and differences that every row and seed has, in the order of the first; the loss itself where all rows have the same targets."""
     first = next(iter(found.values()))[0]
     return [
         name
         for name, one in first.items()
-        if (one.chance is not None or name in DIFFERENCES)
+        if (one.chance is not None or name in DIFFERENCES or (same_targets and name == LOSS))
         and all(name in results for seeds in found.values() for results in seeds)
     ]

@@ -119,16 +119,19 @@ def test_a_recipe_of_several_tables_is_trained_once(tmp_path: Path) -> None:
             assert (place == other) == same
 
 
-def test_a_difference_stands_in_the_table_and_a_loss_does_not() -> None:
+def test_a_difference_stands_in_the_table_and_a_loss_where_all_rows_have_the_same_targets() -> None:
     name = ablation.DIFFERENCES[0]
     one = {
         "retrieval": Outcomes((1.0, 0.0), 0.125),
         name: Outcomes((0.2, 0.4)),
         "held-out loss": Outcomes((0.7, 0.8)),
     }
-    text = markdown(report("kaleido-3", {"cross-pairs": [one, one]}))
-    assert "0.300" in text
-    assert "0.750" not in text
+    kaleido = markdown(report("kaleido-3", {"cross-pairs": [one, one]}))
+    magref = markdown(report("magref-4", {"full": [one, one]}))
+    assert "0.300" in kaleido
+    assert "0.300" in magref
+    assert "0.750" in kaleido
+    assert "0.750" not in magref
 
 
 @pytest.mark.slow
