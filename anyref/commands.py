@@ -15,7 +15,7 @@ from anyref.puppets import STAGES, Stage
 if TYPE_CHECKING:
     from anyref.methods.catalogue import MethodCard
 
-MeasuredPart = Literal["retrieval", "swapped", "pairs", "anchors", "trios", "views", "loss"]
+MeasuredPart = Literal["retrieval", "swapped", "scores", "pairs", "anchors", "trios", "views", "loss"]
 """Parts of a measurement, as in puppets/measure.py, which would bring torch into the start of the command."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from anyref.backbone import load_backbone
 from anyref.files import alone, write_json
 from anyref.methods.folder import ModelFolder, read_folder
-from anyref.puppets.comparison import Plan, compare
+from anyref.puppets.comparison import MEASURES, Plan, compare
 from anyref.puppets.judging import Rate
 from anyref.puppets.measure import Results, Show
 from anyref.puppets.models import WEIGHTS
@@ -89,7 +89,7 @@ class Ablation:
     backbones: Path = Path("outputs/puppets/weights")
     device: str = "cpu"
     workers: int = 1
-    parts: tuple[str, ...] = ("retrieval", "pairs", "loss")
+    parts: tuple[str, ...] = ("retrieval", "scores", "pairs", "loss")
     """Parts of a measurement, as in measure.py."""
 
     @property
@@ -111,6 +111,7 @@ class Ablation:
 LOSS = "held-out loss"
 DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
 """Measures that are differences: 0 says that references do not matter."""
+SCORES = tuple(MEASURES["The papers' metrics"])
 Outcomes = dict[str, list[Results]]
 """Row to the results of its seeds, in their order."""
 
@@ -241,11 +242,12 @@ def _sampled(folder: ModelFolder, steps: int | None) -> ModelFolder:
 
 
 def common_measures(found: Mapping[str, Sequence[Results]], same_targets: bool) -> list[str]:
-    """Shares and differences that every row and seed has, in the order of the first; the loss itself where all rows have the same targets."""
+    """Shares, scores and differences that every row and seed has, in the order of the first; the loss itself where all rows have the same targets."""
     first = next(iter(found.values()))[0]
+    comparable = {*SCORES, *DIFFERENCES, *([LOSS] if same_targets else [])}
     return [
         name
         for name, one in first.items()
-        if (one.chance is not None or name in DIFFERENCES or (same_targets and name == LOSS))
+        if (one.chance is not None or name in comparable)
         and all(name in results for seeds in found.values() for results in seeds)
     ]

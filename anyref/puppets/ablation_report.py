@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.evaluation.published import published_rows
-from anyref.puppets.ablation import DIFFERENCES, LOSS, Outcomes, common_measures
+from anyref.puppets.ablation import DIFFERENCES, Outcomes, common_measures
 from anyref.puppets.judging import Rate
 
 DRAWS = 2000
@@ -108,7 +108,8 @@ class Report:
 
     table: str
     seeds: int
-    chance: Mapping[str, float]
+    chance: Mapping[str, float | None]
+    """By measure: its mean where references tell nothing; None where there is no such number."""
     cells: Mapping[str, Mapping[str, Cell]]
     published: Mapping[str, Mapping[str, float]]
 
@@ -137,7 +138,7 @@ def report(table: str, found: Outcomes, draw_seed: int = 0) -> Report:
         }
         for row, of_row in values.items()
     }
-    chance = {measure: float(first[0][measure].chance or 0.0) for measure in measures}
+    chance = {measure: 0.0 if measure in DIFFERENCES else first[0][measure].chance for measure in measures}
     return Report(table, len(first), chance, cells, published(table))
 
 
@@ -179,7 +180,9 @@ def markdown(one: Report) -> str:
         for row, scores in one.published.items()
     ]
     chances = ", ".join(
-        f"{name} {value:.3f}" for name, value in one.chance.items() if name not in (*DIFFERENCES, LOSS)
+        f"{name} {value:.3f}"
+        for name, value in one.chance.items()
+        if value is not None and name not in DIFFERENCES
     )
     seeds = (
         f"{one.seeds} seeds"
@@ -213,15 +216,15 @@ def _shown(value: Rate | None, *, signed: bool = False) -> str:
 
 
 def plot(one: Report) -> bytes:
-    """PNG: a panel for each measure with its intervals, and one for the paper's first metric or total. Needs matplotlib."""
+    """PNG: a panel for each measure with its intervals, then the paper's total or first metrics. Needs matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ValueError("matplotlib is not installed; run: pip install 'anyref[evaluation]'") from error
     rows, measures = list(one.cells), list(one.chance)
-    metric = _headline(one.published)
-    panels = len(measures) + (metric is not None)
+    headlines = _headlines(one.published)
+    panels = len(measures) + len(headlines)
     columns = min(COLUMNS, panels)
     lines = -(-panels // columns)
     figure = Figure(figsize=(3.0 * columns + 1.6, lines * (1.0 + 0.32 * len(rows))), layout="constrained")
@@ -237,16 +240,15 @@ def plot(one: Report) -> bytes:
         axis.errorbar(centres, places, xerr=np.maximum(reach, 0), fmt="o", color="#1f5fa8", capsize=3)
         if full in rows:
             axis.axvline(one.cells[full][measure].value.value, color="#1f5fa8", alpha=0.25)
-        if measure != LOSS:
-            axis.axvline(one.chance[measure], color="0.6", linestyle=":")
+        if (chance := one.chance[measure]) is not None:
+            axis.axvline(chance, color="0.6", linestyle=":")
         axis.set_title(measure.replace(", ", ",\n"), fontsize=10)
-    if metric is not None:
+    for axis, metric in zip(axes[len(measures) :], headlines, strict=False):
         known = [
             (place, one.published[row][metric])
             for row, place in zip(rows, places, strict=True)
             if row in one.published
         ]
-        axis = axes[len(measures)]
         axis.plot([value for _, value in known], [place for place, _ in known], "s", color="0.5")
         axis.set_title(f"the paper: {metric}", fontsize=10, color="0.4")
     axes[0].set_yticks(places, rows)
@@ -264,6 +266,7 @@ def plot(one: Report) -> bytes:
     return buffer.getvalue()
 
 
-def _headline(rows: Mapping[str, Mapping[str, float]]) -> str | None:
+def _headlines(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The total where there is one, else the paper's first two metrics."""
     names: Sequence[str] = list(next(iter(rows.values()), {}))
-    return "total" if "total" in names else next(iter(names), None)
+    return ["total"] if "total" in names else list(names[:2])

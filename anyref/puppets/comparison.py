@@ -48,6 +48,11 @@ MEASURES: Mapping[str, Mapping[str, str]] = {
         "4 views": "clips of one subject, four pictures of it under one phrase",
         "8 views": "clips of one subject, eight pictures of it under one phrase",
     },
+    "The papers' metrics": {
+        "S2V Consistency": "the subject cut out of the frames against its reference, 0 where it is missing",
+        "S2V Decoupling": "1 minus the likeness of what lies around the subject in the video and in the reference",
+        "GmeScore": "likeness of the frames to the caption",
+    },
     "Held-out loss": {
         "held-out loss": "not comparable between methods, whose targets differ",
         "held-out loss, swapped minus right references": "what pictures of others of the same class cost",
@@ -62,6 +67,7 @@ _RULES = {
         "frames; a picture's score is its similarity to the nearest window, averaged over frames; right if the subject's own picture "
         "scores higher than seven others of its class. A clip's outcome is the share of its subjects that are right."
     ),
+    "The papers' metrics": "By the embedded judges, of the clips of one subject (docs/evaluation.md).",
     "Held-out loss": "At the same noise for all; the first latent frame is left out where it is not the clip's.",
 }
 

@@ -183,6 +183,17 @@ def measure_swapped(bench: Bench) -> Results:
     }
 
 
+def measure_scores(bench: Bench) -> Results:
+    """Metrics of the papers, of the clips of `measure_retrieval`; imported here, for they need what the evaluation needs."""
+    from anyref.puppets.scoring import score
+
+    samples = single_clips(bench.world, bench.count)
+    references = [reference_of(sample.subjects[0]) for sample in samples]
+    videos = bench.generate("scores", samples, [[one] for one in references])
+    scores = score(samples, references, videos)
+    return {name: Outcomes(tuple(values)) for name, values in scores.items()}
+
+
 def measure_pairs(bench: Bench, settings: Mapping[str, Any] | None = None, suffix: str = "") -> Results:
     """Clips of two subjects: each on its own side, and each found."""
     results: Results = {}
@@ -270,6 +281,7 @@ def measure_loss(bench: Bench) -> Results:
 PARTS: Mapping[str, Callable[[Bench], Results]] = {
     "retrieval": measure_retrieval,
     "swapped": measure_swapped,
+    "scores": measure_scores,
     "pairs": measure_pairs,
     "anchors": measure_anchors,
     "trios": measure_trios,

@@ -12,6 +12,7 @@ from anyref.puppets import ablation
 from anyref.puppets.ablation import Ablation
 from anyref.puppets.ablation_report import PUBLISHED, markdown, plot, published, report
 from anyref.puppets.judging import Outcomes
+from anyref.puppets.scoring import SCORES
 from anyref.puppets.small import SmallWorld
 from anyref.training.recipes import ABLATIONS
 
@@ -164,3 +165,12 @@ def test_clips_of_small_tables_hold_two_references_at_most() -> None:
     assert [len(clip.subjects) for clip in clips] == [1, 2, 1, 2, 1, 2]
     assert all(subject.kind != "background" for clip in clips for subject in clip.subjects)
     assert len(clips[0].frames_FYX3) == 5
+
+
+def test_tables_show_the_papers_metrics() -> None:
+    assert tuple(SCORES) == ablation.SCORES
+    one = {"retrieval": Outcomes((1.0, 0.0), 0.125), **{name: Outcomes((0.25, 0.35)) for name in SCORES}}
+    made = report("kaleido-4", {"40-percent": [one, one], "0-percent": [one, one]})
+    assert made.chance["S2V Decoupling"] is None
+    assert "0.300" in markdown(made)
+    assert plot(made)[:4] == b"\x89PNG"
