@@ -58,6 +58,26 @@ def read_wishes(backend: str, texts: Sequence[str]) -> Wishes:
     return Wishes(backend, by_task, by_role)
 
 
+def loading_order(metrics: Sequence[Metric], wishes: Wishes) -> list[Metric]:
+    """The metrics so that what one lets go of is hardly asked for again: after each the one that shares most models with it.
+
+    Of several the one that opens fewest, then the first as given; so those without models come first of all.
+    """
+    left, ordered = list(metrics), list[Metric]()
+    held: set[Asked] = set()
+
+    def distance(metric: Metric) -> tuple[int, int]:
+        wanted = set(wishes.asked(metric).values())
+        return -len(wanted & held), len(wanted - held)
+
+    while left:
+        nearest = min(left, key=distance)
+        left.remove(nearest)
+        ordered.append(nearest)
+        held = set(wishes.asked(nearest).values())
+    return ordered
+
+
 def is_local(asked: Asked) -> bool:
     """Whether a model is a recording, embedded, or in a folder of the user's: then its card, with a hash, is had by opening it."""
     if asked.name.startswith(_RECORDED):
@@ -105,12 +125,25 @@ class Answerers:
             raise ValueError(need.missing)
 
     def model(self, asked: Asked) -> Model:
-        """The model, open."""
+        """The model, open. Raises ValueError for one that cannot be opened."""
         if asked not in self._open:
-            model = open_model(asked.task, asked.name, self.device, self.commercial_only)
+            model = self._opened(asked)
             self._open[asked] = model
             self._cards.setdefault(asked, model.card)
         return self._open[asked]
+
+    def _opened(self, asked: Asked) -> Model:
+        try:
+            return open_model(asked.task, asked.name, self.device, self.commercial_only)
+        except (ValueError, ImportError):
+            raise
+        except Exception as error:
+            first = next(iter(str(error).strip().splitlines()), "")
+            reason = f"{type(error).__name__}: {first[:150]}".rstrip(": ")
+            raise ValueError(
+                f"the {asked.task} {asked.name} cannot be opened ({reason}); if its weights are damaged, fetch them again, or name another "
+                "with --use"
+            ) from error
 
     def keep(self, wanted: Sequence[Asked]) -> None:
         """Let go of all other models, so that never more are in memory than one metric needs."""

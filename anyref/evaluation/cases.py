@@ -250,6 +250,7 @@ def _read_opens2v(path: Path, text: str) -> list[EvaluationCase]:
         raise ValueError(f"the case file {path} is not an object of cases; give OpenS2V's file, or a .jsonl")
 
     def read(key: str, record: Any) -> EvaluationCase:
+        prompt = _said("prompt", record["prompt"])
         images, labels = record["img_paths"], record.get("class_label") or []
         images = [images] if isinstance(images, str) else images
         labels = [labels] if isinstance(labels, str) else labels
@@ -257,12 +258,12 @@ def _read_opens2v(path: Path, text: str) -> list[EvaluationCase]:
         references = tuple(
             EvaluationReference(
                 _find(image, path.parent),
-                labels[index] if index < len(labels) else "",
+                _said("label", labels[index]) if index < len(labels) else "",
                 role_of(image, category),
             )
             for index, image in enumerate(images)
         )
-        return EvaluationCase(key, record["prompt"], category, references)
+        return EvaluationCase(key, prompt, category, references)
 
     return _each(path, ((repr(key), (key, record)) for key, record in table.items()), read)
 
@@ -274,20 +275,24 @@ def _read_jsonl(path: Path, text: str) -> list[EvaluationCase]:
         key = _checked_key(record["key"])
         references = tuple(_from_record(reference, path.parent) for reference in given)
         category = record.get("category") or category_of(key, len(given))
-        return EvaluationCase(key, str(record["prompt"]), category, references, record.get("seed"))
+        return EvaluationCase(
+            key, _said("prompt", record["prompt"]), category, references, record.get("seed")
+        )
 
     numbered = enumerate(text.splitlines(), start=1)
     return _each(path, ((f"line {number}", (line,)) for number, line in numbered if line.strip()), read)
 
 
 def _from_record(record: Mapping[str, Any], folder: Path) -> EvaluationReference:
-    label, phrase, kind, mask = (record.get(name) for name in ("label", "phrase", "kind", "mask"))
+    phrase, kind, mask = (record.get(name) for name in ("phrase", "kind", "mask"))
     role = record.get("role") or _ROLES.get(cast("Kind", kind), "object")
     for what, value, known in (("role", role, get_args(Role)), ("kind", kind, get_args(Kind))):
         if value is not None and value not in known:
             raise ValueError(f"the {what} {value!r} is unknown, use one of {', '.join(known)}")
+    label = _said("label", record.get("label", ""))
+    phrase = None if phrase is None else _said("phrase", phrase)
     found = _find(record["path"], folder)
-    return EvaluationReference(found, label or "", role, phrase, _find(mask, folder) if mask else None, kind)
+    return EvaluationReference(found, label, role, phrase, _find(mask, folder) if mask else None, kind)
 
 
 def _each(
@@ -319,6 +324,12 @@ def _checked_key(key: Any) -> str:
     if not key:
         raise ValueError("the key is empty")
     return key
+
+
+def _said(what: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"the {what} is {json.dumps(value)}; give text")
+    return value
 
 
 def _find(text: str, folder: Path) -> Path:

@@ -136,7 +136,7 @@ def report(output: Path, suite: "Suite", draws: int, seed: int) -> None:
     write_json(output / SCORES, {**about, "official": as_json(official), "strict": as_json(strict)})
     console = _console()
     console.print(_table(suite, official, strict))
-    console.print(f"{output / SCORES}; every score: {output / 'rows.jsonl'}", highlight=False)
+    console.print(f"{output / SCORES}; every score: {output / 'rows.jsonl'}", highlight=False, markup=False)
 
 
 def as_json(scored: "Scored") -> dict[str, Any]:
@@ -170,6 +170,7 @@ def as_json(scored: "Scored") -> dict[str, Any]:
 def doctor(config: EvaluateDoctorConfig) -> None:
     """Print what each metric asks, and what is missing."""
     from rich.table import Table
+    from rich.text import Text
 
     from anyref.evaluation.suites import SUITES, find_suite
 
@@ -191,10 +192,14 @@ def doctor(config: EvaluateDoctorConfig) -> None:
             commercial,
             line["missing"] or "",
         )
-        table.add_row(*(str(cell) for cell in cells))
+        table.add_row(*(Text(str(cell)) for cell in cells))
     console.print(table)
     able = {line["metric"] for line in unique} - {line["metric"] for line in unique if line["missing"]}
-    console.print(f"{len(able)} of {len({line['metric'] for line in unique})} metrics can run here")
+    console.print(
+        f"{len(able)} of {len({line['metric'] for line in unique})} metrics have their packages here; weights of published models are not "
+        "looked for: they are fetched on first use, and a metric that cannot have its own is left out then",
+        highlight=False,
+    )
 
 
 def examine(suite: "Suite", backend: str | None = None) -> list[dict[str, Any]]:
@@ -266,6 +271,7 @@ def cases(config: EvaluateCasesConfig) -> None:
     _console().print(
         f"{len(made)} cases in {config.output}: cases.jsonl, and cases.txt for anyref generate --case-file",
         highlight=False,
+        markup=False,
     )
 
 

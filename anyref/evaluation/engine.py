@@ -15,16 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from anyref.evaluation.answering import Answerers, Asked, Wishes
+from anyref.evaluation.answering import Answerers, Asked, Wishes, loading_order
 from anyref.evaluation.cases import EvaluationCase
 from anyref.evaluation.features import FeatureCache
 from anyref.evaluation.journal import Journal, Lying, key_digest
@@ -37,6 +29,7 @@ from anyref.evaluation.metrics import (
     make_metric,
     needs_of,
 )
+from anyref.evaluation.progress import Steps
 from anyref.evaluation.rows import REASON, Place, Row, UsedModel, digest
 from anyref.evaluation.runs import BESIDE, REFUSED, forbids
 from anyref.evaluation.suites import Suite, beside
@@ -50,7 +43,6 @@ RUN = "run.json"
 MOVING = frozenset({"", "main", None})
 """Revisions that name another commit tomorrow."""
 _NAMED = 8
-_LOADING = (ValueError, OSError, ImportError, RuntimeError, KeyError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -83,7 +75,7 @@ class _Run:
     journal: Journal
     answerers: Answerers
     features: Path
-    progress: Progress
+    steps: Steps
     videos: Sequence[Taken]
     missing: Sequence[EvaluationCase]
     hashes: Mapping[str, str]
@@ -139,12 +131,12 @@ def _evaluate(
     hashes = {case.key: _case_sha256(case) for case in mine}
     console = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
     _announce(console, mine, [case.key for case in matched.missing], matched.extra)
-    with _progress(console) as progress:
-        step = progress.add_task("looking at the videos", total=len(matched.videos))
-        taken = inspect_all(matched.videos, output / "videos.jsonl", lambda: progress.advance(step))
+    with Steps(console) as steps:
+        looked = steps.step("looking at the videos", len(matched.videos))
+        taken = inspect_all(matched.videos, output / "videos.jsonl", looked)
         journal = Journal(output)
         run = _Run(
-            journal, answerers or Answerers(), output / "features", progress, taken, matched.missing, hashes,
+            journal, answerers or Answerers(), output / "features", steps, taken, matched.missing, hashes,
             earlier=_earlier(output).get("metrics", {}),
         )  # fmt: skip
         try:
@@ -172,6 +164,7 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
     """All questions of one metric; those that are answered already are left as they are."""
     start, before = time.perf_counter(), run.scored
     try:
+        run.answerers.keep(list(asked.values()))
         needs = needs_of(metric)
         for need in needs:
             run.answerers.check(need)
@@ -179,13 +172,12 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
         used = {role: UsedModel(card.name, card.known_by) for role, card in cards.items()}
         questions = _questions(run, metric, used)
         todo = [question for question in questions if not run.journal.has(question.row)]
-        step = run.progress.add_task(metric.name, total=len(todo))
+        advance = run.steps.step(metric.name, len(todo))
         known = [(question, _without_looking(metric, question)) for question in todo]
         models: dict[str, Model] = {}
         if any(result is None for _, result in known):
-            run.answerers.keep(list(asked.values()))
             models = {role: run.answerers.model(one) for role, one in asked.items()}
-    except _LOADING as error:
+    except Exception as error:  # a damaged file raises what its library likes
         run.unavailable[metric.name] = _sentence(error)
         if isinstance(error, NotCommercialError):
             run.refused.add(metric.name)
@@ -194,7 +186,7 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
         answer = result or _look(metric, models, question, run.features)
         run.journal.append(question.row.with_result(answer))
         run.scored += 1
-        run.progress.advance(step)
+        advance()
     run.wanted |= {question.row.place: key_digest(question.row) for question in questions}
     run.about[metric.name] = {
         "version": metric.version,
@@ -245,7 +237,11 @@ def _questions(run: _Run, metric: Metric, used: Mapping[str, UsedModel]) -> list
 
 def _without_looking(metric: Metric, question: Question) -> Result | None:
     """What can be said without decoding a frame; None where the video must be looked at."""
-    if not metric.applies(question.case):
+    try:
+        applies = metric.applies(question.case)
+    except Exception as error:
+        return Result(None, None, "error", details={REASON: _sentence(error)})
+    if not applies:
         return Result.not_applicable("the case asks for nothing of the kind")
     if question.taken is None:
         # No `strict`: whether 0 is the worst, the suite knows.
@@ -271,14 +267,14 @@ def _look(metric: Metric, models: Mapping[str, Model], question: Question, featu
 
 
 def _made(run: _Run, names: Sequence[str], make: Callable[[str], Metric], wishes: Wishes) -> list[Metric]:
-    """The metrics, those with the same models side by side."""
+    """The metrics that are installed here, in the order in which they are asked."""
     made = []
     for name in names:
         try:
             made.append(make(name))
         except ImportError as error:
             run.unavailable[name] = _sentence(error)
-    return sorted(made, key=lambda metric: (sorted(wishes.asked(metric).values()), names.index(metric.name)))
+    return loading_order(made, wishes)
 
 
 def _is_current(run: _Run, here: Mapping[tuple[str, int], str], lying: Lying) -> bool:
@@ -329,18 +325,6 @@ def _announce(
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             console.print(f"{what}: {', '.join(names[:_NAMED])}{more}")
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def _record(output: Path, run: _Run, record: Mapping[str, Any]) -> None:

@@ -212,6 +212,7 @@ def _category_board(contents: Contents, mode: Mode) -> dict[str, Any]:
                 "category": line.category,
                 "num_cases": line.num_cases,
                 "total": line.total,
+                "partial": line.partial,
                 "cells": [
                     (value, heat(value, *ends, up))
                     for value, ends, up in zip(line.values, ranges, better, strict=True)

@@ -59,6 +59,8 @@ class CategoryLine:
     num_cases: int
     total: float | None
     values: tuple[float | None, ...]
+    partial: bool = False
+    """Whether a metric of the total has no score in this category."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def categories(runs: Sequence[EvaluatedRun], suite: Suite, mode: Mode) -> list[C
                     len({row.case for row in rows}),
                     scores.total if suite.has_total else None,
                     tuple(part.value for part in scores.parts),
+                    scores.partial and suite.has_total,
                 )
             )
     return found

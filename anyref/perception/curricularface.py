@@ -4,7 +4,7 @@ Our own port of IR-101 (stem, 3 + 13 + 30 + 3 residual units, 512 values). Two r
 is, its own names say.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anyref.perception import Face, FaceAnalyser, ModelCard, Picture
+from anyref.perception.faces import with_padding
 from anyref.perception.models import Entry
 from anyref.perception.preparation import card, hub_revision, unit
 
@@ -90,14 +91,21 @@ class CurricularFace:
         self._network = network.eval()
         self.card = card
 
-    @torch.no_grad()
     def faces(self, picture_YX3: Picture) -> list[Face]:
         """See `anyref.perception.FaceAnalyser`."""
+        return self._recognised(picture_YX3, self._finder.faces(picture_YX3))
+
+    def padded_faces(self, picture_YX3: Picture) -> list[Face]:
+        """Release: points that were found with grey around are moved back, and the face is cut out of the picture without it."""
+        return self._recognised(picture_YX3, with_padding(self._finder.faces, picture_YX3))
+
+    @torch.no_grad()
+    def _recognised(self, picture_YX3: Picture, faces: Sequence[Face]) -> list[Face]:
         import cv2
 
         device = next(self._network.parameters()).device
         seen = []
-        for face in self._finder.faces(picture_YX3):
+        for face in faces:
             if face.keypoints_52 is None:
                 continue
             # 224 and then 112, as released.

@@ -5,12 +5,12 @@ Detectors miss faces that fill the picture; `with_padding` looks once more with 
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anyref.perception import Box, Face, ModelCard, Picture
+from anyref.perception import Box, Face, FaceAnalyser, ModelCard, Picture
 from anyref.perception.models import Entry
 from anyref.perception.preparation import card, check, hub_revision
 
@@ -95,6 +95,21 @@ class YunetSface:
                 )
             )
         return largest_first(faces)
+
+
+@runtime_checkable
+class LooksTwice(Protocol):
+    """A face analyser whose vectors after the look with padding are not those of `faces` of the padded picture."""
+
+    def padded_faces(self, picture_YX3: Picture) -> list[Face]:
+        """As `with_padding`, with vectors of its own."""
+
+
+def looked_at_twice(analyser: FaceAnalyser, picture_YX3: Picture) -> list[Face]:
+    """The analyser's faces, largest first; where it finds none, those that it finds with padding."""
+    if isinstance(analyser, LooksTwice):
+        return analyser.padded_faces(picture_YX3)
+    return with_padding(analyser.faces, picture_YX3)
 
 
 def with_padding(find: Callable[[Picture], Sequence[Face]], picture_YX3: Picture) -> list[Face]:

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anyref.evaluation.answering import Answerers, Asked, Wishes, read_wishes
+from anyref.evaluation import answering
+from anyref.evaluation.answering import Answerers, Asked, Wishes, loading_order, read_wishes
 from anyref.evaluation.cases import EvaluationCase, EvaluationReference
 from anyref.evaluation.engine import evaluate
 from anyref.evaluation.metrics import JSON, METRICS, Mark, Metric, Result, VideoUnderTest, make_metric
 from anyref.evaluation.rows import read_rows
-from anyref.evaluation.suites import Suite, Weighted, narrowed
+from anyref.evaluation.suites import SUITES, Suite, Weighted, narrowed
 from anyref.files import alone
 from anyref.media import write_video
 from anyref.perception import Box, Model, ModelCard
@@ -262,6 +263,113 @@ def test_a_metric_that_cannot_run_is_left_out(
     assert go(cases[:3], videos, tmp_path / "out").unavailable == {}
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["metrics"]["t.model"]["models"]["encoder"]["licence"] == "MIT"
+
+
+class DamagedError(Exception):
+    """Of no family that a reader of weights could know, as safetensors' and pickle's are."""
+
+
+def test_damaged_weights_cost_one_metric(
+    bench: tuple[list[EvaluationCase], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, videos = bench
+
+    def broken(*_: object) -> Model:
+        raise DamagedError("invalid header\nat byte 8")
+
+    class Broken(FakeAnswerers):
+        def card(self, asked: Asked) -> ModelCard:
+            raise DamagedError("no card either")
+
+    monkeypatch.setattr(answering, "open_model", broken)
+    for damaged, reason in ((Answerers(), "the image-encoder dinov2-base cannot be opened"), (Broken(), "")):
+        output = tmp_path / type(damaged).__name__
+        outcome = go(cases[:3], videos, output, answerers=damaged)
+        assert list(outcome.unavailable) == ["t.model"]
+        assert outcome.unavailable["t.model"].startswith(reason)
+        assert "DamagedError: " in outcome.unavailable["t.model"]
+        assert {row.metric for row in read_rows(output)} == {"t.bright"}
+
+
+def test_a_case_that_a_metric_chokes_on_is_an_error_of_its_row(
+    bench: tuple[list[EvaluationCase], Path], tmp_path: Path
+) -> None:
+    cases, videos = bench
+
+    class Choosy(Bright):
+        def applies(self, case: EvaluationCase) -> bool:
+            if case.key == "c1":
+                raise TypeError("what is this")
+            return True
+
+    made = {"t.bright": Choosy(), "t.model": WithModel()}
+    answerers = FakeAnswerers()
+    outcome = evaluate(cases[:3], videos, tmp_path / "out", SUITE, make=made.__getitem__, answerers=answerers)
+    assert outcome.unavailable == {}
+    assert outcome.statuses["t.bright"] == {"ok": 2, "error": 1}
+    (failed,) = [row for row in read_rows(tmp_path / "out") if row.status == "error"]
+    assert (failed.case, failed.details["reason"]) == ("c1", "TypeError: what is this")
+
+
+def test_no_suite_opens_a_model_twice() -> None:
+    for suite in SUITES.values():
+        for backend in ("published", "puppets"):
+            wishes = Wishes(backend)
+            metrics = [make_metric(weighted.metric) for weighted in suite.metrics]
+            held: set[Asked] = set()
+            opened: list[Asked] = []
+            for metric in loading_order(metrics, wishes):
+                wanted = set(wishes.asked(metric).values())
+                opened += wanted - held
+                held = wanted
+            assert len(opened) == len(set(opened)), (suite.name, backend)
+            assert loading_order(metrics, wishes) == loading_order(metrics, wishes)
+
+
+@dataclass(frozen=True)
+class Named(WithModel):
+    """Asks the models of these folders."""
+
+    name: str = ""  # type: ignore[misc]
+    folders: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> Mapping[str, str]:  # type: ignore[override]
+        return dict.fromkeys(self.folders, "image-encoder")
+
+    @property
+    def defaults(self) -> Mapping[str, str]:  # type: ignore[override]
+        return {folder: f"dinov2-base@{folder}" for folder in self.folders}
+
+    def score(self, video: VideoUnderTest, models: Mapping[str, Model]) -> Result:
+        return Result(0.5, 0.5)
+
+
+def test_never_more_models_are_open_than_one_metric_needs(
+    bench: tuple[list[EvaluationCase], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, videos = bench
+    opened: list[str] = []
+    most_open = 0
+
+    def open_model(task: str, name: str, *_: object) -> Model:
+        nonlocal most_open
+        opened.append(name.partition("@")[2])
+        most_open = max(most_open, len(answerers._open) + 1)
+        return FakeModel()
+
+    monkeypatch.setattr(answering, "open_model", open_model)
+    folders = {"one": ("a",), "two": ("b",), "three": ("a", "c"), "four": ("b",), "five": ("d", "c")}
+    made = {name: Named(name=name, folders=wanted) for name, wanted in folders.items()}
+    suite = Suite("s", tuple(Weighted(name, name) for name in made))
+    for output, first in (("new", ["a", "c", "d", "b"]), ("new", ["a", "c", "d", "b"])):
+        answerers = Answerers()
+        outcome = evaluate(
+            cases[:3], videos, tmp_path / output, suite, make=made.__getitem__, answerers=answerers
+        )
+        assert outcome.unavailable == {}
+        assert (opened, most_open) == (first, 2)
+        opened.clear()
 
 
 def test_complaints_before_anything_is_written(

@@ -202,6 +202,13 @@ def test_release_lines_are_what_generate_reads(images: Path) -> None:
         ("x.jsonl", '{"key": "a", "prompt": "p"}\n{"key": "A", "prompt": "p"}', "has the key 'A' twice"),
         ("x.jsonl", '{"key": "a"}', "line 1 has no 'prompt'"),
         ("x.jsonl", '{"key": "a", "prompt": "p", "references": [{"path": "x", "role": "dog"}]}', "the role 'dog'"),
+        ("x.json", '{"a": {"prompt": null, "img_paths": []}}', "used; 'a': the prompt is null; give text"),
+        ("x.json", '{"a": {"prompt": "p", "img_paths": ["r.png"], "class_label": [null]}}', "'a': the label is null"),
+        ("x.json", '{"a": {"prompt": "p", "img_paths": ["r.png"], "class_label": [3]}}', "'a': the label is 3"),
+        ("x.jsonl", '{"key": "a", "prompt": null}', "line 1: the prompt is null"),
+        ("x.jsonl", '{"key": "a", "prompt": ["p"]}', "line 1: the prompt is "),
+        ("x.jsonl", '{"key": "a", "prompt": "p", "references": [{"path": "r.png", "label": null}]}', "1: the label is null"),
+        ("x.jsonl", '{"key": "a", "prompt": "p", "references": [{"path": "r.png", "phrase": 3}]}', "1: the phrase is 3"),
         ("x.jsonl", "", "has no cases"),
         ("x.txt", "a prompt@@no.png", "no.png"),
         ("x.txt", "just words", "expected key@@prompt@@image"),
@@ -211,6 +218,7 @@ def test_release_lines_are_what_generate_reads(images: Path) -> None:
 def test_one_sentence_for_what_cannot_be_read(
     tmp_path: Path, name: str, text: str | None, message: str
 ) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "r.png")
     if text is not None:
         write(tmp_path / name, text)
     with pytest.raises(ValueError, match=message) as caught:

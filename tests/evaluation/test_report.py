@@ -326,6 +326,11 @@ def test_a_partial_total_is_called_so_and_what_was_not_measured_is_said_once(
     assert "less (partial)" in page
     assert "a metric without score counts 0 in it" in page
     assert "| less (partial) |" in (tmp_path / "out/leaderboard.md").read_text()
-    line = json.loads((tmp_path / "out/report.json").read_text())["leaderboards"][0]["lines"][0]
+    written = json.loads((tmp_path / "out/report.json").read_text())
+    line = written["leaderboards"][0]["lines"][0]
     assert line["partial"]
     assert line["scores"]["magref.id_sim"]["value"] is None
+    lines = written["categories"]["official"]
+    assert lines and all(line["partial"] for line in lines)
+    for line in lines:
+        assert re.search(rf"{line['category']}\s+{line['num_cases']}\s+{line['total']:.3f}\s+partial", page)

@@ -130,6 +130,25 @@ def test_careful_raters(study: Path) -> None:
     assert (study / "votes.csv").read_text().count("\n") == 1 + 4 * 13 * 3
 
 
+def test_kaleidos_four_aspects(study: Path, tmp_path: Path) -> None:
+    make(config(study.parent, aspects="kaleido", output=tmp_path / "study"))
+    key = read_key(tmp_path / "study")
+    names = ["video quality", "prompt alignment", "S2V consistency", "S2V decoupling"]
+    assert [aspect.name for aspect in key.aspects] == names
+    assert [aspect.name for aspect in key.aspects if aspect.shows_noise] == ["video quality"]
+    shown = (tmp_path / "study/form/study.js").read_text().removeprefix("window.STUDY = ").rstrip(";\n")
+    assert [aspect["name"] for aspect in json.loads(shown)["aspects"]] == names
+    vote(tmp_path / "study", key, {1: "careful", 2: "careful", 3: "fails", 4: "tie"})
+    analyze(StudyAnalyzeConfig(tmp_path / "study", draws=50))
+    result = json.loads((tmp_path / "study/analysis.json").read_text())
+    assert [aspect["aspect"] for aspect in result["aspects"]] == names
+    assert [rater["counted"] for rater in result["raters"]] == [True, True, False, True]
+    for aspect in result["aspects"]:
+        assert [standing["model"] for standing in aspect["standings"]] == list(MODELS)
+    assert all(name in (tmp_path / "study/analysis.md").read_text() for name in names)
+    assert (tmp_path / "study/votes.csv").read_text().count("\n") == 1 + 4 * 13 * 4
+
+
 def test_what_could_not_be_played_is_no_vote(study: Path) -> None:
     key = read_key(study)
     shutil.rmtree(study / "votes", ignore_errors=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from anyref.cases import read_case_file
+from anyref.evaluation import command
 from anyref.evaluation.cases import read_cases
 from anyref.evaluation.command import EvaluateCasesConfig, EvaluateDoctorConfig, cases, doctor, examine
 from anyref.evaluation.suites import SUITES, find_suite
@@ -73,4 +74,16 @@ def test_doctor_names_every_role(capsys: pytest.CaptureFixture[str]) -> None:
     doctor(EvaluateDoctorConfig(suite="opens2v-v1.1-open"))
     shown = capsys.readouterr().out
     assert "opens2v.nexus_score" in shown
-    assert "metrics can run here" in shown
+    assert "metrics have their packages here; weights of published models are not looked for" in shown
+
+
+def test_doctor_prints_the_install_line_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = "pip install 'anyref[perception,curation]'"
+    wanting = {"missing": f"needs transformers; run: {line}", "model": "[bold]name"}
+    about = dict.fromkeys(("metric", "role", "licence", "commercial"), "x")
+    monkeypatch.setattr(command, "examine", lambda *_: [{**about, **wanting}])
+    doctor(EvaluateDoctorConfig(suite="core"))
+    shown = capsys.readouterr().out
+    assert line in shown and "[bold]name" in shown

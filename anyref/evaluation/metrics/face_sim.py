@@ -25,13 +25,13 @@ class FaceSim:
     """0 to 1. `value`: mean over frames with a positive cosine, 0 where there is none; `strict`: mean over all 32 frames, the others 0.
 
     Applies to OpenS2V's four kinds; in other case sets, to cases with exactly one person. A reference without a face is not applicable (the
-    release skips it).
+    release skips it). A face that is found only with grey around is cut out of the picture itself, black where that ends, as released.
     """
 
     num_frames: int = 32
 
     name: ClassVar[str] = "opens2v.face_sim"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {"faces": "face-analyser"}
     defaults: ClassVar[Mapping[str, str]] = {"faces": "curricularface"}

@@ -9,7 +9,7 @@ from anyref.evaluation.cases import EvaluationCase
 from anyref.evaluation.metrics import VideoUnderTest
 from anyref.evaluation.metrics.vectors import indices_key, model_key
 from anyref.perception import Box, Face, FaceAnalyser, Picture
-from anyref.perception.faces import largest_first, with_padding
+from anyref.perception.faces import largest_first, looked_at_twice
 
 _HEAD = 9
 """Columns of a cached face before its vector: frame, box, score, pose."""
@@ -35,7 +35,7 @@ def frame_faces(
                 )
         return np.stack(rows) if rows else np.zeros((0, _HEAD + 1))
 
-    key = ("faces-2", model_key(analyser), indices_key(indices), f"padded={padded}")
+    key = ("faces-3", model_key(analyser), indices_key(indices), f"padded={padded}")
     found: list[list[Face]] = [[] for _ in indices]
     for row in video.features.get_or_compute(key, look):
         pose = None if np.isnan(row[6]) else (float(row[6]), float(row[7]), float(row[8]))
@@ -66,4 +66,4 @@ def match(similarity_RN: NDArray[np.float64]) -> list[tuple[int, int]]:
 
 
 def _found(analyser: FaceAnalyser, picture: Picture, padded: bool) -> list[Face]:
-    return with_padding(analyser.faces, picture) if padded else largest_first(analyser.faces(picture))
+    return looked_at_twice(analyser, picture) if padded else largest_first(analyser.faces(picture))

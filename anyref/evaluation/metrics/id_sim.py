@@ -30,7 +30,7 @@ class IdSim:
     step: int = 16
 
     name: ClassVar[str] = "magref.id_sim"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {"faces": "face-analyser"}
     defaults: ClassVar[Mapping[str, str]] = {"faces": "insightface-buffalo-l"}

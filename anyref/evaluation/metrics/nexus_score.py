@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anyref.evaluation.cases import EvaluationCase
 from anyref.evaluation.metrics import JSON, Mark, Result, VideoUnderTest
 from anyref.evaluation.metrics.frame_indices import linspace
-from anyref.evaluation.metrics.regions import label_of, overlap
+from anyref.evaluation.metrics.regions import overlap, written_label
 from anyref.evaluation.metrics.vectors import (
     indices_key,
     model_key,
@@ -53,7 +53,7 @@ class NexusScore:
     max_overlap: float = 0.7
 
     name: ClassVar[str] = "opens2v.nexus_score"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {"detector": "detector", "encoder": "image-text-encoder"}
     defaults: ClassVar[Mapping[str, str]] = {"detector": "grounding-dino-base", "encoder": "gme-7b"}
@@ -75,7 +75,7 @@ class NexusScore:
         wanted = asked(video.case)
         places, labels = list(wanted), list(wanted.values())
         indices = linspace(video.num_frames, self.num_frames)
-        table_N7 = self._boxes(video, detector, labels, indices)
+        table_N7 = self._boxes(video, detector, [label.lower() for label in labels], indices)
         frames_with_box = len({int(row[0]) for row in table_N7})
         kept = self._kept(video, encoder, table_N7, places, labels, indices)
         best_FR = np.zeros((len(indices), len(places)))
@@ -164,11 +164,14 @@ def official(kept: Sequence[float], frames_with_box: int) -> float:
 
 
 def asked(case: EvaluationCase) -> dict[int, str]:
-    """Place of a reference -> the label it is looked for by, after the release's rule for cases of faces and of humans."""
+    """Place of a reference -> its label after the release's rule for cases of faces and of humans, as written: so the encoder reads it.
+
+    Detectors by words are asked for it in lower case.
+    """
     labels: dict[int, str] = {}
     for place, reference in enumerate(case.references):
-        label = label_of(reference)
-        person = label in _PEOPLE or (reference.role in {"face", "human"} and not reference.label)
+        label = written_label(reference)
+        person = label.lower() in _PEOPLE or (reference.role in {"face", "human"} and not reference.label)
         if person and "face" in case.category:
             continue
         labels[place] = "human" if person and "human" in case.category else label

@@ -94,9 +94,13 @@ def subjects(case: EvaluationCase, faces: bool = True) -> list[int]:
 
 
 def label_of(reference: EvaluationReference) -> str:
-    """What a detector is asked for: the class label, lower case; without one the phrase, or a word for the role."""
-    words = reference.label.strip() or (reference.phrase or "").strip() or _NOUNS[reference.role]
-    return words.lower()
+    """What a detector is asked for: `written_label` in lower case."""
+    return written_label(reference).lower()
+
+
+def written_label(reference: EvaluationReference) -> str:
+    """The class label as the benchmark writes it; without one the phrase, or a word for the role."""
+    return reference.label.strip() or (reference.phrase or "").strip() or _NOUNS[reference.role]
 
 
 def words_of(reference: EvaluationReference) -> str:

@@ -25,7 +25,8 @@ class S2VDecoupling:
 
     `value` takes every subject's reference as it is, cut-outs on white among them. `strict` leaves out references that have no background to
     be copied, cut-outs and those with less than `min_background` of it, and is None where none is left. details: "background_leak", the highest
-    cosine of any frame, 1 where a reference's background is there as it was.
+    cosine of a whole frame without its subjects, not of patches: 1 where a reference's background is there as it was, and little moved by
+    a piece of it.
     """
 
     num_frames: int = 16
