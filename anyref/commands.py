@@ -88,7 +88,7 @@ class PuppetsMeasureCommand:
     num_clips: int = 200
     """How many test clips of one subject; half as many of two, a third of three."""
     parts: tuple[MeasuredPart, ...] = get_args(MeasuredPart)
-    """Which parts: own references, another's, two subjects, subject disentanglement off, three subjects, many views, loss."""
+    """Which parts: own references, another's, the papers' metrics, two subjects, subject disentanglement off, three subjects, many views, loss."""
     card: bool = False
     """Write the scores into each model's folder and its card, too."""
     device: str = "auto"

@@ -90,7 +90,7 @@ _CPU = Budget(
 _LONG: dict[Stage, Part] = {
     "autoencoder": replace(_CPU.parts["autoencoder"], steps=3600),
     "decoder": replace(_CPU.parts["decoder"], steps=1100),
-    "magref": replace(_CPU.parts["magref"], steps=2700),
+    "magref": replace(_CPU.parts["magref"], steps=4300, clips=4608, short_clips=16384),
     "kaleido": replace(_CPU.parts["kaleido"], steps=2700),
     "saber": replace(_CPU.parts["saber"], steps=2700),
 }
