@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 Stage = Literal[
     "autoencoder",
-    "decoder",
+    "motion",
     "image-encoder",
     "text-to-video",
     "image-to-video",

@@ -62,8 +62,8 @@ _CUDA_METHOD = Part(
 """The three methods learn on as many samples of the same world, in as many steps."""
 _CPU = Budget(
     {
-        "autoencoder": Part(2400, muon_learning_rate=6e-3, learning_rate=1e-3),
-        "decoder": Part(400, muon_learning_rate=3e-3, learning_rate=5e-4),
+        "autoencoder": Part(1600, muon_learning_rate=6e-3, learning_rate=1e-3),
+        "motion": Part(800, muon_learning_rate=6e-3, learning_rate=1e-3),
         "image-encoder": replace(_SMALL, steps=400, batch_size=64, learning_rate=1e-3),
         "text-to-video": Part(
             900, clips=3072, short_clips=12288, phases=(Phase(0.65, 1, 96), Phase(0.85, 3, 48))
@@ -79,28 +79,35 @@ _CPU = Budget(
         ),
         "magref": replace(_CPU_METHOD, first_frame_weight=0.3),
         "kaleido": _CPU_METHOD,
-        "segmenter": replace(_SMALL, steps=800, batch_size=24),
+        "segmenter": replace(_SMALL, steps=500, batch_size=24),
         "saber": _CPU_METHOD,
-        "identity": replace(_SMALL, steps=2000, batch_size=32),
-        "phrase-segmenter": replace(_SEEING, steps=1400, batch_size=16),
-        "image-text": replace(_SEEING, steps=800, batch_size=48, learning_rate=1e-3, muon_learning_rate=6e-3),
+        "identity": replace(_SMALL, steps=1000, batch_size=32),
+        "phrase-segmenter": replace(_SEEING, steps=700, batch_size=16),
+        "image-text": replace(_SEEING, steps=500, batch_size=48, learning_rate=1e-3, muon_learning_rate=6e-3),
         "actions": replace(_SMALL, steps=300),
     }
 )
-_LONG: dict[Stage, Part] = {
-    "autoencoder": replace(_CPU.parts["autoencoder"], steps=3600),
-    "decoder": replace(_CPU.parts["decoder"], steps=1100),
+_LONG: dict[Stage, int] = {
+    "autoencoder": 3600,
+    "motion": 4000,
+    "kaleido": 2700,
+    "segmenter": 800,
+    "saber": 2700,
+    "identity": 2000,
+    "phrase-segmenter": 1400,
+    "image-text": 800,
+}
+_LONG_PARTS: dict[Stage, Part] = {
+    **{stage: replace(_CPU.parts[stage], steps=steps) for stage, steps in _LONG.items()},
     "magref": replace(_CPU.parts["magref"], steps=4300, clips=4608, short_clips=16384),
-    "kaleido": replace(_CPU.parts["kaleido"], steps=2700),
-    "saber": replace(_CPU.parts["saber"], steps=2700),
 }
 BUDGETS: dict[Name, Budget] = {
     "cpu": _CPU,
-    "cpu-long": replace(_CPU, parts={**_CPU.parts, **_LONG}),
+    "cpu-long": replace(_CPU, parts={**_CPU.parts, **_LONG_PARTS}),
     "cuda": Budget(
         {
             "autoencoder": Part(12000, learning_rate=1e-3),
-            "decoder": Part(6000, muon_learning_rate=3e-3, learning_rate=5e-4),
+            "motion": Part(12000, learning_rate=1e-3),
             "image-encoder": replace(_SMALL, steps=4000, batch_size=512, learning_rate=1e-3),
             "text-to-video": Part(
                 24000,
@@ -134,7 +141,7 @@ BUDGETS: dict[Name, Budget] = {
     "rehearsal": Budget(
         {
             "autoencoder": Part(4),
-            "decoder": Part(2),
+            "motion": Part(4),
             "image-encoder": Part(2, batch_size=8),
             "text-to-video": Part(2, clips=16, short_clips=16, batch_size=4, phases=(Phase(0.5, 1, 4),)),
             "image-to-video": Part(2, clips=16, batch_size=4),

@@ -40,7 +40,7 @@ def _card(name: str, about: str, folder: Path) -> str:
         "## Training",
         "",
     ]
-    for path in sorted([*folder.glob("*/training.json"), *folder.glob("*/decoder.json")]):
+    for path in sorted([*folder.glob("*/training.json"), *folder.glob("*/motion.json")]):
         record = json.loads(path.read_text(encoding="utf-8"))
         numbers = ", ".join(f"{key} {_short(value)}" for key, value in record["numbers"].items() if value)
         lines.append(

@@ -67,6 +67,13 @@ class Bench:
         return self.pipeline.method.sampled_shape(shape, keep_canvas=False)
 
     @cached_property
+    def singles(self) -> tuple[list[Sample], list[Reference], list[Frames]]:
+        """Clips of one subject, its reference, and the video made from it: for every part that looks at them."""
+        samples = single_clips(self.world, self.count)
+        references = [reference_of(sample.subjects[0]) for sample in samples]
+        return samples, references, self.generate("own references", samples, [[one] for one in references])
+
+    @cached_property
     def cuts_out(self) -> bool:
         """Whether it matters to the method where in a picture the subject is, found by trying two masks of one picture."""
         method, encoders = self.pipeline.method, self.pipeline.encoders
@@ -141,9 +148,7 @@ def unseen_world(shape: VideoShape, num_frames: int | None = None) -> PuppetWorl
 
 def measure_retrieval(bench: Bench) -> Results:
     """Clips of one subject from its own reference; and what a true cut-out gains where the method wants one."""
-    samples = single_clips(bench.world, bench.count)
-    references = [reference_of(sample.subjects[0]) for sample in samples]
-    videos = bench.generate("retrieval", samples, [[one] for one in references])
+    samples, references, videos = bench.singles
     results = {
         "retrieval": retrieval(bench.judge, bench.world, samples, videos),
         "1 reference": found(bench.judge, bench.world, samples, videos),
@@ -187,10 +192,7 @@ def measure_scores(bench: Bench) -> Results:
     """Metrics of the papers, of the clips of `measure_retrieval`; imported here, for they need what the evaluation needs."""
     from anyref.puppets.scoring import score
 
-    samples = single_clips(bench.world, bench.count)
-    references = [reference_of(sample.subjects[0]) for sample in samples]
-    videos = bench.generate("scores", samples, [[one] for one in references])
-    scores = score(samples, references, videos)
+    scores = score(*bench.singles)
     return {name: Outcomes(tuple(values)) for name, values in scores.items()}
 
 

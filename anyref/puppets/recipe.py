@@ -1,6 +1,6 @@
 """The recipe: every embedded model from nothing, in stages, each resumable at any step.
 
-autoencoder -> decoder -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; text-to-video ->
+autoencoder -> motion -> image-encoder -> text-to-video (with the text encoder) -> image-to-video -> magref; text-to-video ->
 kaleido, saber. And those that look at videos: identity, which judges them, segmenter, phrase-segmenter, image-text, actions.
 Each stage reads what the ones before it wrote under OUTPUT/weights (ordinary diffusers folders, bf16) and leaves its own. Encoders are
 frozen once trained, as Wan's are. Budgets differ in numbers only; the seed and the world are the same.
@@ -78,25 +78,25 @@ def _train_autoencoder(recipe: Recipe) -> None:
         _save_autoencoder(recipe, vae, folder, record_of_stage(recipe, "autoencoder"))
 
 
-def _train_decoder(recipe: Recipe) -> None:
+def _train_motion(recipe: Recipe) -> None:
     folder = recipe.weights / "shared" / "vae"
-    if (folder / "decoder.json").exists():
+    if (folder / "motion.json").exists():
         return
     record = json.loads((folder / "training.json").read_text())
     vae = AutoencoderKLWan.from_pretrained(folder).float()
-    if _fit_autoencoder(recipe, "decoder", vae):
+    if _fit_autoencoder(recipe, "motion", vae):
         _save_autoencoder(recipe, vae, folder, record)
-        files.write_json(folder / "decoder.json", record_of_stage(recipe, "decoder"))
+        files.write_json(folder / "motion.json", record_of_stage(recipe, "motion"))
 
 
-def _fit_autoencoder(recipe: Recipe, stage: Literal["autoencoder", "decoder"], vae: AutoencoderKLWan) -> bool:
-    """Train all of it or its decoder; whether the stage has taken all its steps."""
+def _fit_autoencoder(recipe: Recipe, stage: Literal["autoencoder", "motion"], vae: AutoencoderKLWan) -> bool:
+    """Train it on pictures and then clips, or further on what moves; whether the stage has taken all its steps."""
     config, budget = recipe.fit(stage), BUDGETS[recipe.budget]
-    train = autoencoder.train if stage == "autoencoder" else autoencoder.train_decoder
-    train(
+    autoencoder.train(
         vae.to(recipe.device),
         config,
         recipe.shape,
+        phases=autoencoder.PHASES if stage == "autoencoder" else autoencoder.MOTION_PHASES,
         compiled=budget.compiled,
         batch_scale=budget.batch_scale,
     )
@@ -300,7 +300,7 @@ def _test_world(recipe: Recipe) -> PuppetWorld:
 
 _LEAVES: dict[Stage, str] = {
     "autoencoder": "shared/vae/training.json",
-    "decoder": "shared/vae/decoder.json",
+    "motion": "shared/vae/motion.json",
     "image-encoder": "shared/image_encoder/training.json",
     "text-to-video": "t2v/transformer/training.json",
     "image-to-video": "i2v/transformer/training.json",
@@ -316,7 +316,7 @@ _LEAVES: dict[Stage, str] = {
 """The last thing that a finished stage writes."""
 _RUN: dict[Stage, Callable[[Recipe], None]] = {
     "autoencoder": _train_autoencoder,
-    "decoder": _train_decoder,
+    "motion": _train_motion,
     "image-encoder": _train_image_encoder,
     "text-to-video": _train_text_to_video,
     "image-to-video": _train_image_to_video,

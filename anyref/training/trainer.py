@@ -6,7 +6,7 @@ The loss is that of MAGREF's Appendix A (Wan's): the mean squared error of the v
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from anyref.conditioning import Conditioning, assemble
-from anyref.encoders import Encoders
+from anyref.encoders import Encoders, concatenate_text
 from anyref.latents import TextContext, VideoShape
 from anyref.methods import Method
 from anyref.methods.kaleido import resolution_shift
@@ -72,6 +72,31 @@ class TextAndTransformer(nn.Module):
 
 
 @dataclass(frozen=True)
+class FrozenText(Encoders):
+    """Encoders whose text encoder is not trained: what it says of a caption is computed once.
+
+    A caption is encoded alone, so that what a step sees does not depend on the steps before it, as a resumed run has others. Texts beyond
+    `text_bytes` in all are computed each time.
+    """
+
+    text_bytes: int = 2**30
+    known: dict[str, TextContext] = field(default_factory=dict)
+
+    def encode_text(self, prompts: Sequence[str]) -> TextContext:
+        """Like Encoders.encode_text."""
+        return concatenate_text([self._one(prompt) for prompt in prompts])
+
+    def _one(self, prompt: str) -> TextContext:
+        context = self.known.get(prompt)
+        if context is None:
+            context = super().encode_text([prompt])
+            size = context.tokens_BSD.numel() * context.tokens_BSD.element_size()
+            if (len(self.known) + 1) * size <= self.text_bytes:
+                self.known[prompt] = context
+        return context
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """Encoded samples of one sampled shape; `validation` may be empty.
 
@@ -120,6 +145,8 @@ def train(
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
     transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
+    if not train_text_encoder:
+        encoders = FrozenText(**{one.name: getattr(encoders, one.name) for one in fields(Encoders)})
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.compile:

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from anyref.latents import VideoShape
-from anyref.puppets.autoencoder import decode_sequence, encode_moments, train_decoder
+from anyref.puppets.autoencoder import Phase, decode_sequence, encode_moments, train, training_clips
 from anyref.puppets.models import build_autoencoder, initialise
 from anyref.puppets.tuning import _encoders_of
 from anyref.training.loop import FitConfig, every_matrix
 from anyref.training.optimizers import OptimizerConfig
+from anyref.worlds import PuppetWorld
 
 
 @pytest.mark.parametrize("frames", [1, 5, 13])
@@ -43,20 +45,45 @@ def test_gains_begin_at_one_and_are_no_matrices() -> None:
     assert all(bool((value == 1).all()) and not every_matrix(name, value) for name, value in gains.items())
 
 
-def test_the_decoder_alone_is_trained_and_cached_samples_stay_valid(tmp_path: Path) -> None:
+def test_cached_samples_are_known_by_the_encoder(tmp_path: Path) -> None:
     vae = build_autoencoder()
     initialise(vae, 0)
     vae.save_pretrained(tmp_path / "vae")
-    before = {name: value.clone() for name, value in vae.state_dict().items()}
     sums = _encoders_of(tmp_path)
+    for name, same in (("decoder", True), ("encoder", False)):
+        with torch.no_grad():
+            getattr(vae, name).conv_in.weight.add_(1e-3)
+        vae.save_pretrained(tmp_path / "vae")
+        assert (_encoders_of(tmp_path) == sums) == same
+
+
+def test_windows_hold_a_subject_and_are_cut_from_clip_and_canvas_alike() -> None:
+    world = PuppetWorld("train", seed=0, height=64, width=96, num_frames=9)
+    for index in range(12):
+        whole = training_clips(world, index, 5, np.random.default_rng(index))
+        cut = training_clips(world, index, 5, np.random.default_rng(index), window=32)
+        places = [
+            (top, left)
+            for top in range(64 - 32 + 1)
+            for left in range(96 - 32 + 1)
+            if all(
+                np.array_equal(big[:, top : top + 32, left : left + 32], small)
+                for big, small in zip(whole, cut, strict=True)
+            )
+        ]
+        assert places, "one window, the same of both"
+        sample = world.clip(index)
+        seen = np.any([one.masks_FYX for one in sample.subjects if one.kind != "background"], axis=(0, 1))
+        assert any(seen[top : top + 32, left : left + 32].any() for top, left in places)
+
+
+def test_all_of_it_is_trained_on_windows_and_gets_its_statistics(tmp_path: Path) -> None:
+    vae = build_autoencoder()
+    initialise(vae, 0)
+    before = {name: value.clone() for name, value in vae.named_parameters()}
     config = FitConfig(tmp_path / "run", 2, optimizer=OptimizerConfig(1e-2), ema_decay=0.0)
-    train_decoder(vae, config, VideoShape(17, 16, 32), compiled=False)
-    changed = {name for name, value in vae.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed
-    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
-    vae.save_pretrained(tmp_path / "vae")
-    assert _encoders_of(tmp_path) == sums
-    with torch.no_grad():
-        vae.encoder.conv_in.weight.add_(1e-3)
-    vae.save_pretrained(tmp_path / "vae")
-    assert _encoders_of(tmp_path) != sums
+    phases = (Phase(0.5, 5, 2, 16), Phase(1.0, 9, 2))
+    train(vae, config, VideoShape(17, 32, 48), phases=phases, compiled=False)
+    changed = {name for name, value in vae.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed} == {"encoder", "decoder", "quant_conv", "post_quant_conv"}
+    assert vae.config.latents_mean != [0.0] * 16

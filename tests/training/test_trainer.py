@@ -21,6 +21,7 @@ from anyref.training.flow import FlowConfig
 from anyref.training.loop import FitConfig
 from anyref.training.optimizers import OptimizerConfig
 from anyref.training.trainer import (
+    FrozenText,
     Phase,
     TrainConfig,
     TrainingData,
@@ -272,6 +273,27 @@ def test_padding_the_text_changes_nothing(examples: list[data.Example]) -> None:
             *arguments, pad_text(text, 60), examples[0].conditioning.context_BSD, return_dict=False
         )[0]
     assert torch.allclose(short, long, atol=1e-5)
+
+
+def test_a_frozen_text_encoder_reads_a_caption_once(
+    examples: list[data.Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders, read = make_encoders(), []
+    plain = Encoders.encode_text
+    monkeypatch.setattr(Encoders, "encode_text", lambda self, prompts: read.append(1) or plain(self, prompts))
+    frozen = FrozenText(encoders.vae, encoders.text_encoder, encoders.tokenizer, encoders.image_encoder)
+    captions = [examples[0].caption, "", examples[1].caption]
+    for order in (captions, captions[::-1]):
+        ours, theirs = frozen.encode_text(order), plain(encoders, order)
+        assert ours.bias_BS is not None and theirs.bias_BS is not None
+        assert torch.equal(ours.bias_BS, theirs.bias_BS)
+        assert torch.allclose(ours.tokens_BSD, theirs.tokens_BSD, atol=1e-5)
+    assert len(read) == 3
+    full = FrozenText(encoders.vae, encoders.text_encoder, encoders.tokenizer, text_bytes=0)
+    assert torch.allclose(
+        full.encode_text([captions[0]]).tokens_BSD, plain(encoders, [captions[0]]).tokens_BSD
+    )
+    assert not full.known
 
 
 def test_the_beginning_of_a_sample_is_a_shorter_sample(examples: list[data.Example]) -> None:
