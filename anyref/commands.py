@@ -55,9 +55,9 @@ class PuppetsTrainCommand:
 
     output: Path = Path("outputs/puppets")
     """Folder of runs, caches and finished weights."""
-    budget: Literal["cpu", "cpu-long", "cuda", "rehearsal"] = "cpu"
-    """cpu: meant for under three hours on two cores, estimated and never run in one piece; cpu-long: what the embedded weights were trained with;
-    cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
+    budget: Literal["cpu", "cpu-long", "renew", "cuda", "rehearsal"] = "cpu"
+    """cpu: under three hours on two cores; cpu-long: what the embedded weights were trained with; renew: the methods go on, with --start, after what
+    they rest on has changed; cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
     stages: tuple[Stage, ...] = STAGES
     """Which stages; those that are finished are skipped."""
     seed: int = 0
@@ -70,6 +70,8 @@ class PuppetsTrainCommand:
     """Rows of pixels."""
     width: int = 96
     """Columns of pixels."""
+    start: Annotated[Path | None, shown("PATH", "the backbones")] = None
+    """Folder with models of before (its magref, kaleido and saber), whose weights these stages begin with in place of a backbone's."""
     stop_after: Annotated[int | None, shown("INT", "no limit")] = None
     """Stop after this many steps of the first stage that is not finished; the next call goes on."""
 
@@ -165,6 +167,7 @@ def puppets_train(command: PuppetsTrainCommand) -> None:
             workers=command.workers,
             height=command.height,
             width=command.width,
+            start=command.start,
             stop_after=command.stop_after,
         )
     )

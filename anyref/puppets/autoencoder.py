@@ -57,7 +57,8 @@ def encode_moments(vae: AutoencoderKLWan, video_BCFYX: Tensor) -> Tensor:
     """Mean and log variance of the posterior, stacked on the channel axis. F must be 4k + 1."""
     encoder = vae.encoder
     hidden = patchify(video_BCFYX, vae.config.patch_size) if vae.config.patch_size else video_BCFYX
-    hidden = _convolve(encoder.conv_in, hidden)
+    # Channels last: norms and convolutions over channels take two thirds of the time on a CPU.
+    hidden = _convolve(encoder.conv_in, hidden.contiguous(memory_format=torch.channels_last_3d))
     for block in encoder.down_blocks:
         hidden = _down(block, hidden)
     hidden = _middle(encoder.mid_block, hidden)

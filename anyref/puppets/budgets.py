@@ -38,7 +38,7 @@ class Budget:
     checkpoint_every: int = 100
 
 
-Name = Literal["cpu", "cpu-long", "cuda", "rehearsal"]
+Name = Literal["cpu", "cpu-long", "renew", "cuda", "rehearsal"]
 """cpu: meant for under three hours of two cores; estimated at two hours and forty minutes from times of single stages (those of one
 core halved), never run in one piece. cpu-long: what the embedded
 weights were trained with. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for tests; learns nothing."""
@@ -104,6 +104,15 @@ _LONG_PARTS: dict[Stage, Part] = {
 BUDGETS: dict[Name, Budget] = {
     "cpu": _CPU,
     "cpu-long": replace(_CPU, parts={**_CPU.parts, **_LONG_PARTS}),
+    "renew": replace(
+        _CPU,
+        parts={
+            stage: replace(part, steps=1000, clips=2048, short_clips=8192)
+            if stage in ("magref", "kaleido", "saber")
+            else part
+            for stage, part in _CPU.parts.items()
+        },
+    ),
     "cuda": Budget(
         {
             "autoencoder": Part(12000, learning_rate=1e-3),

@@ -1,5 +1,6 @@
 """A run of the recipe: where it writes, how large everything is, how much each stage trains, and what is noted about it."""
 
+import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Recipe:
     """Processes that encode clips."""
     height: int = models.HEIGHT
     width: int = models.WIDTH
+    start: Path | None = None
+    """Weights of before, a folder as OUTPUT/weights: magref, kaleido and saber begin with their own there in place of a backbone."""
     stop_after: int | None = field(default=None)
     """Stop, resumably, after this many steps of the first stage that is not finished."""
 
@@ -102,7 +105,15 @@ def record_of_stage(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         "seed": recipe.seed,
         "frames": [recipe.shape.num_frames, recipe.height, recipe.width],
         "commit": provenance.commit(),
+        **({} if recipe.start is None or not _begins(recipe, stage) else {"start": _begins(recipe, stage)}),
     }
+
+
+def _begins(recipe: Recipe, stage: Stage) -> dict[str, Any] | None:
+    """How the weights were trained that a stage goes on from; None where it begins anew."""
+    path = Path() if recipe.start is None else recipe.start / stage / "transformer" / "training.json"
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found
 
 
 def finished(folder: Path) -> bool:

@@ -156,7 +156,9 @@ def _train_image_to_video(recipe: Recipe) -> None:
     folder = recipe.weights / "i2v" / "transformer"
     if finished(folder):
         return
-    narrow = _text_to_video(recipe)
+    narrow: AnyRefTransformer = AnyRefTransformer.from_pretrained(
+        recipe.weights / "t2v" / "transformer", dtype=torch.float32
+    )
     transformer = models.build_transformer(image_to_video=True)
     models.initialise(transformer, recipe.seed + 4)
     widen(narrow, transformer)
@@ -173,9 +175,7 @@ def _train_magref(recipe: Recipe) -> None:
     folder = recipe.weights / "magref" / "transformer"
     if finished(folder):
         return
-    transformer = AnyRefTransformer.from_pretrained(
-        recipe.weights / "i2v" / "transformer", dtype=torch.float32
-    )
+    transformer = _begin(recipe, "magref", "i2v")
     method = MagrefMethod(anchor_strength=ANCHOR_STRENGTH, defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
     # Crops from the clip itself show where a picture's parts go in a few hundred steps; cross-pairs alone take far longer.
     eased = replace(method, cross_pair_probability=CROSS_PAIRS)
@@ -195,7 +195,7 @@ def _train_kaleido(recipe: Recipe) -> None:
     folder = recipe.weights / "kaleido" / "transformer"
     if finished(folder):
         return
-    transformer = _text_to_video(recipe)
+    transformer = _begin(recipe, "kaleido", "t2v")
     # Its own size: at 64 x 96 a white canvas would leave a third of a portrait's tokens to the portrait.
     method = KaleidoMethod(
         fit="own",
@@ -216,7 +216,7 @@ def _train_saber(recipe: Recipe) -> None:
     folder = recipe.weights / "saber" / "transformer"
     if finished(folder):
         return
-    transformer = _text_to_video(recipe)
+    transformer = _begin(recipe, "saber", "t2v")
     method = SaberMethod(defaults=SamplingDefaults(**recipe.defaults))  # type: ignore[arg-type]
     widen_input(transformer, method.in_channels)
     encoders = load_encoders(recipe.weights, recipe.device)
@@ -226,9 +226,12 @@ def _train_saber(recipe: Recipe) -> None:
         models.write_model_folder(recipe.weights / "saber", recipe.method_defaults, method="saber")
 
 
-def _text_to_video(recipe: Recipe) -> AnyRefTransformer:
-    folder = recipe.weights / "t2v" / "transformer"
-    transformer: AnyRefTransformer = AnyRefTransformer.from_pretrained(folder, dtype=torch.float32)
+def _begin(recipe: Recipe, name: str, backbone: str) -> AnyRefTransformer:
+    """What a method's training begins with: its backbone, or the method's own weights of before."""
+    folder = recipe.weights / backbone if recipe.start is None else recipe.start / name
+    transformer: AnyRefTransformer = AnyRefTransformer.from_pretrained(
+        folder / "transformer", dtype=torch.float32
+    )
     return transformer
 
 

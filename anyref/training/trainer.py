@@ -26,8 +26,9 @@ from anyref.transformer import AnyRefTransformer
 TEXT_TOKENS = 40
 """Text is padded to this many tokens in a batch (longer batches to their own length): a compiled transformer sees one size."""
 
-TOKEN_GROUPS = 4
-"""A step's samples are computed in this many parts where they have reference tokens, sorted by their number, so that little is padding."""
+TOKEN_GROUPS, GROUP_SIZE = 4, 16
+"""A step's samples are computed in up to this many parts where they have reference tokens, sorted by their number, so that little is padding;
+parts of fewer samples than GROUP_SIZE would cost more in calls than they save."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def train(
             config.text_dropout,
             config.reference_dropout,
             rng,
-            TOKEN_GROUPS,
+            max(1, min(TOKEN_GROUPS, phase.batch_size // GROUP_SIZE)),
         )
         total = torch.zeros((), device=next(transformer.parameters()).device)
         for part in batches:

@@ -15,8 +15,8 @@ from anyref.methods import make_method
 from anyref.pipeline import AnyRefPipeline
 from anyref.puppets import STAGES, models
 from anyref.puppets.budgets import BUDGETS
-from anyref.puppets.plan import Recipe
-from anyref.puppets.recipe import run
+from anyref.puppets.plan import Recipe, record_of_stage
+from anyref.puppets.recipe import _begin, run
 from anyref.puppets.tuning import widen
 from anyref.references import Reference
 
@@ -60,6 +60,20 @@ def test_tokenizer_takes_any_text() -> None:
     assert ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "a dog walks, \u00fcber \u72d7"
     assert len(tokenizer("a dog walks").input_ids) == 4
+
+
+def test_a_stage_goes_on_from_weights_of_before_and_says_so(tmp_path: Path) -> None:
+    for name, width in (("t2v", 32), ("before/saber", 64)):
+        narrow = models.build_transformer(image_to_video=False, width=width, layers=1)
+        narrow.save_pretrained(tmp_path / "weights" / name / "transformer")
+    before = tmp_path / "weights" / "before"
+    (before / "saber" / "transformer" / "training.json").write_text('{"stage": "saber", "seed": 5}')
+    anew = Recipe(tmp_path, "rehearsal")
+    renewed = Recipe(tmp_path, "rehearsal", start=before)
+    assert [_begin(one, "saber", "t2v").config.ffn_dim for one in (anew, renewed)] == [128, 256]
+    assert record_of_stage(renewed, "saber")["start"] == {"stage": "saber", "seed": 5}
+    assert "start" not in record_of_stage(anew, "saber")
+    assert "start" not in record_of_stage(renewed, "magref")
 
 
 @pytest.mark.slow
