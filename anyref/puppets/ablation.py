@@ -2,9 +2,11 @@
 
 Rows are recipes of training/recipes.py. A row and seed is one training run and one measurement, each kept when it is finished, so that an
 interrupted table goes on. A recipe that stands in several tables is trained once for all of them, in `rows` beside the tables' folders.
-Clips are encoded once a recipe; the seed decides initial noise, order and dropout.
+What was measured of it is one small file in `results`, which says what it is the result of and needs no weights: with these files alone a
+table can be written, or be finished on another machine. Clips are encoded once a recipe; the seed decides initial noise, order and dropout.
 """
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anyref import provenance
 from anyref.backbone import load_backbone
-from anyref.files import alone, write_json
-from anyref.methods.folder import ModelFolder, read_folder
-from anyref.puppets.comparison import MEASURES, Plan, compare
-from anyref.puppets.judging import Rate
+from anyref.files import alone, sha256, write_json
+from anyref.methods.folder import ModelFolder, read_folder, record_of
+from anyref.puppets.comparison import MEASURES, VERSION, Plan, compare
+from anyref.puppets.judging import Outcomes, Rate
 from anyref.puppets.measure import Results, Show
 from anyref.puppets.models import WEIGHTS
 from anyref.puppets.plan import METHOD_GUIDANCE
-from anyref.puppets.small import SmallBackbones, SmallWorld, make, remembering
+from anyref.puppets.small import SmallBackbones, SmallWorld, is_made_by, make, remembering
 from anyref.training.optimizers import OptimizerConfig
 from anyref.training.recipes import ABLATIONS, I2V, T2V, TrainingRecipe
 from anyref.training.run import DataSet
@@ -98,21 +101,30 @@ class Ablation:
         return self.output.parent / "rows" / self.budget
 
     @property
+    def results_folder(self) -> Path:
+        """Where results are kept, those of all tables in the same parent."""
+        return self.output.parent / "results" / self.budget
+
+    @property
     def memory(self) -> Path:
         """What the autoencoder has encoded, for all rows."""
         return self.rows_folder / "encoded.sqlite"
 
     def base(self, name: str) -> Path:
         """Folder of a recipe's backbone."""
-        folder = self.backbones if BUDGETS[self.budget].small is None else self.rows_folder / "backbones"
-        return folder / {T2V: "t2v", I2V: "i2v"}[name]
+        small, short = BUDGETS[self.budget].small, {T2V: "t2v", I2V: "i2v"}[name]
+        if small is None:
+            return self.backbones / short
+        embedded = WEIGHTS / "small" / short
+        return embedded if is_made_by(small, embedded) else self.rows_folder / "backbones" / short
 
 
+JUDGE = WEIGHTS / "identity.safetensors"
 LOSS = "held-out loss"
 DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
 """Measures that are differences: 0 says that references do not matter."""
 SCORES = tuple(MEASURES["The papers' metrics"])
-Outcomes = dict[str, list[Results]]
+Found = dict[str, list[Results]]
 """Row to the results of its seeds, in their order."""
 
 
@@ -139,19 +151,18 @@ def run(
     ablation: Ablation,
     show: Show = lambda *_: None,
     tell: Callable[[str, str, Rate], None] = lambda *_: None,
-) -> Outcomes:
+) -> Found:
     """Train and measure every row and seed that is not yet. `tell`: row and seed, measure, value."""
     recipes = check(ablation)
     _make_backbones(ablation, show)
-    found: Outcomes = {row: [] for row in recipes}
+    found: Found = {row: [] for row in recipes}
     total = ablation.seeds * len(recipes)
     # Seed by seed, so that an interrupted table has whole columns: each row once before any row twice.
     for seed in range(ablation.seeds):
         for number, (row, recipe) in enumerate(recipes.items()):
             show(f"{row}, seed {seed}", seed * len(recipes) + number, total)
             with alone(ablation.rows_folder / shared_name(recipe)):
-                model = _train(ablation, recipe, seed)
-                found[row].append(_measure(ablation, f"{row}, seed {seed}", model, tell))
+                found[row].append(_take(ablation, recipe, f"{row}, seed {seed}", seed, tell))
     show(ablation.table, total, total)
     return found
 
@@ -189,9 +200,66 @@ def configured(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Trainin
     )
 
 
+def decided_by(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> dict[str, Any]:
+    """All that a row's result depends on, but for the code: the recipe at this budget and seed, the weights it begins with and is judged by."""
+    one, budget = configured(ablation, recipe, seed), BUDGETS[ablation.budget]
+    fit = replace(one.train.fit, output=Path(), checkpoint_every=0)
+    folder = read_folder(Path(one.base), one.method.name)
+    record: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "method": record_of(one.method),
+                "base": Path(one.base).name,
+                "clips": one.clips,
+                "world_seed": one.world_seed,
+                "small_world": budget.small is not None,
+                "train": asdict(replace(one.train, fit=fit)),
+                "weights": {
+                    name: sha256(path / file)
+                    for name in ("transformer", "vae", "text_encoder", "image_encoder")
+                    if (path := folder.part(name)) is not None
+                    for file in (
+                        "diffusion_pytorch_model.safetensors",
+                        "model.safetensors",
+                    )
+                    if (path / file).is_file()
+                },
+                "judge": sha256(JUDGE),
+                "parts": ablation.parts,
+                "measured": budget.measured,
+                "num_inference_steps": budget.num_inference_steps,
+                "version": VERSION,
+            },
+            default=str,
+        )
+    )
+    return record
+
+
+def _take(
+    ablation: Ablation, recipe: TrainingRecipe, name: str, seed: int, tell: Callable[[str, str, Rate], None]
+) -> Results:
+    """A row's result from its file, or made and written there."""
+    path = ablation.results_folder / f"{shared_name(recipe)}.seed-{seed}.json"
+    of = decided_by(ablation, recipe, seed)
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["of"] == of:
+            return {one: Outcomes(tuple(it["values"]), it["chance"]) for one, it in stored["results"].items()}
+    results = _measure(ablation, name, _train(ablation, recipe, seed), tell)
+    # Rounded: six digits of a loss are more than its noise, and the files are kept in the repository.
+    rounded = {
+        one: Outcomes(tuple(round(value, 6) for value in it.values), it.chance) for one, it in results.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {one: asdict(it) for one, it in rounded.items()}
+    write_json(path, {"of": of, "commit": provenance.commit(), "results": kept})
+    return rounded
+
+
 def _make_backbones(ablation: Ablation, show: Show) -> None:
     budget = BUDGETS[ablation.budget]
-    if budget.small is not None:
+    if budget.small is not None and not is_made_by(budget.small, ablation.base(T2V).parent / "i2v"):
         show("backbones", 0, 1)
         with alone(ablation.base(T2V).parent):
             make(
@@ -224,7 +292,7 @@ def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
 def _measure(ablation: Ablation, name: str, model: Path, tell: Callable[[str, str, Rate], None]) -> Results:
     budget = BUDGETS[ablation.budget]
     plan = Plan(
-        judge=WEIGHTS / "identity.safetensors",
+        judge=JUDGE,
         count=budget.measured,
         kept=ablation.rows_folder / "measured",
         parts=ablation.parts,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anyref.evaluation.published import published_rows
-from anyref.puppets.ablation import DIFFERENCES, Outcomes, common_measures
+from anyref.puppets.ablation import DIFFERENCES, Found, common_measures
 from anyref.puppets.judging import Rate
 
 DRAWS = 2000
@@ -118,7 +118,7 @@ class Report:
         return asdict(self)
 
 
-def report(table: str, found: Outcomes, draw_seed: int = 0) -> Report:
+def report(table: str, found: Found, draw_seed: int = 0) -> Report:
     """The table of what `ablation.run` found."""
     measures, full = common_measures(found, PUBLISHED[table].same_targets), PUBLISHED[table].full
     first = next(iter(found.values()))

@@ -4,6 +4,7 @@ The embedded text encoder, autoencoder and image tower, frozen; a transformer of
 frames. They are made as the embedded backbones are: text to video from nothing, image to video from that (see recipe.py).
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -94,6 +95,12 @@ def make(
     _train(run, "i2v", ImageToVideo(defaults=defaults), widened, small.image_to_video_steps)
 
 
+def is_made_by(small: SmallBackbones, folder: Path) -> bool:
+    """Whether a folder is a backbone that `make` has finished, of these numbers."""
+    path = folder / "transformer" / "training.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["small"] == asdict(small)
+
+
 def remembering(load: Callable[[], Any], memory: Path) -> SimpleNamespace:
     """The encoders of a pipeline, for encoding samples: whole clips at once, and none twice."""
     return SimpleNamespace(encoders=_remembering(load().encoders, memory))
@@ -136,7 +143,7 @@ def _train(run: _Run, name: str, method: Method, begin: Callable[[], AnyRefTrans
     )
     transformer, encoders = begin().to(run.device), load_encoders(models.WEIGHTS, run.device)
     train(transformer, method, encoders, TrainingData(data.load_cache(cache, small.clips), shape), config)
-    transformer.save_pretrained(output / "transformer")
+    transformer.to(torch.bfloat16).save_pretrained(output / "transformer")
     models.write_model_folder(
         output, small.defaults, shared=os.path.relpath(models.WEIGHTS / "shared", output)
     )

@@ -101,6 +101,39 @@ def test_rows_of_a_table_differ_only_in_their_method_and_base(tmp_path: Path) ->
         assert alike[0].train.fit.seed == 1
 
 
+def test_a_result_is_known_by_all_that_decides_it(tmp_path: Path) -> None:
+    asked, rows = Ablation("kaleido-4", tmp_path / "kaleido-4"), ABLATIONS["kaleido-4"]
+    of = ablation.decided_by(asked, rows["0-percent"], 0)
+    assert of == ablation.decided_by(replace(asked, output=tmp_path / "x" / "y"), rows["0-percent"], 0)
+    assert of == json.loads(json.dumps(of))
+    others = [
+        ablation.decided_by(asked, rows["20-percent"], 0),
+        ablation.decided_by(asked, rows["0-percent"], 1),
+        ablation.decided_by(replace(asked, parts=("loss",)), rows["0-percent"], 0),
+        ablation.decided_by(replace(asked, table="magref-3"), ABLATIONS["magref-3"]["t2v-backbone"], 0),
+    ]
+    assert all(other != of for other in others)
+    assert set(of["weights"]) == {"transformer", "vae", "text_encoder", "image_encoder"}
+    assert str(tmp_path) not in json.dumps(of)
+
+
+def test_a_result_on_file_is_taken_and_another_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, recipe = Ablation("kaleido-4", tmp_path / "kaleido-4"), ABLATIONS["kaleido-4"]["0-percent"]
+    made: list[int] = []
+    monkeypatch.setattr(ablation, "_train", lambda *_: made.append(1))
+    monkeypatch.setattr(ablation, "_measure", lambda *_: shares([1 / 3, 0.5]))
+    first = ablation._take(asked, recipe, "row", 0, lambda *_: None)
+    assert first["retrieval"] == Outcomes((0.333333, 0.5), 0.125)
+    assert ablation._take(asked, recipe, "row", 0, lambda *_: None) == first
+    assert len(made) == 1
+    path = next(asked.results_folder.iterdir())
+    path.write_text(path.read_text().replace('"measured": 64', '"measured": 65'))
+    ablation._take(asked, recipe, "row", 0, lambda *_: None)
+    assert len(made) == 2
+
+
 def test_a_recipe_of_several_tables_is_trained_once(tmp_path: Path) -> None:
     """Kaleido's ShiftW&H is a row of Tables 2, 3 and 5; MAGREF's plain training of Tables 3 and 4 and of Figure 6."""
     places = {
@@ -147,12 +180,19 @@ def test_a_table_runs_and_goes_on(tmp_path: Path) -> None:
         parts=("retrieval",),
     )
     first = ablation.run(asked)
+    results = tmp_path / "results"
+    kept = sorted(results.rglob("*.json"))
+    assert [path.name for path in kept] == ["magref-3-region-mask.seed-0.json", "magref-4-full.seed-0.json"]
+    kept[1].unlink()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "rows").rglob("*.safetensors")}
     shutil.rmtree(tmp_path / "rows" / "rehearsal" / "magref-4-full" / "seed-0")
     assert ablation.run(asked) == first
     for path, time in made.items():
         assert (path.stat().st_mtime_ns == time) == ("magref-4-full" not in path.parts)
     assert set(report("magref-4", first).cells) == {"full", "no-disentanglement"}
+    shutil.rmtree(tmp_path / "rows" / "rehearsal" / "magref-4-full")
+    assert ablation.run(asked) == first, "a result needs no weights"
+    assert not list((tmp_path / "rows" / "rehearsal" / "magref-4-full").rglob("*.safetensors"))
     rows = tmp_path / "rows" / "rehearsal"
     recipe = json.loads((rows / "magref-3-region-mask" / "seed-0" / "asked.json").read_text())
     assert recipe["recipe"]["train"]["fit"]["num_steps"] == 2
