@@ -1,6 +1,6 @@
 """What a benchmark asks for: cases of prompt and references, read from OpenS2V's JSON, MAGREF's and Kaleido's lines, or our JSON lines.
 
-Ours is one object a line: {"key", "prompt", "category", "seed", "references": [{"path", "label", "role", "phrase", "mask", "kind"}]}; only key,
+Ours is one object a line: {"key", "prompt", "category", "references": [{"path", "label", "role", "phrase", "mask", "kind"}]}; only key,
 prompt and the paths must be there. Relative paths are looked up beside the file, then one folder up, then from the working directory.
 """
 
@@ -50,7 +50,6 @@ class EvaluationCase:
     prompt: str
     category: str
     references: tuple[EvaluationReference, ...]
-    seed: int | None = None
 
 
 def read_cases(path: Path, form: Form = "auto") -> tuple[EvaluationCase, ...]:
@@ -104,7 +103,7 @@ def write_cases(path: Path, cases: Iterable[EvaluationCase]) -> None:
                 }
                 for reference in case.references
             ]
-            record = {"key": case.key, "prompt": case.prompt, "category": case.category, "seed": case.seed}
+            record = {"key": case.key, "prompt": case.prompt, "category": case.category}
             file.write(json.dumps({**record, "references": references}, ensure_ascii=True) + "\n")
 
 
@@ -275,9 +274,7 @@ def _read_jsonl(path: Path, text: str) -> list[EvaluationCase]:
         key = _checked_key(record["key"])
         references = tuple(_from_record(reference, path.parent) for reference in given)
         category = record.get("category") or category_of(key, len(given))
-        return EvaluationCase(
-            key, _said("prompt", record["prompt"]), category, references, record.get("seed")
-        )
+        return EvaluationCase(key, _said("prompt", record["prompt"]), category, references)
 
     numbered = enumerate(text.splitlines(), start=1)
     return _each(path, ((f"line {number}", (line,)) for number, line in numbered if line.strip()), read)

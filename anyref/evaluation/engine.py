@@ -247,7 +247,8 @@ def _without_looking(metric: Metric, question: Question) -> Result | None:
         # No `strict`: whether 0 is the worst, the suite knows.
         return Result(None, None, "missed", details={REASON: "there is no video of this case"})
     if question.taken.held.problem is not None:
-        return Result(None, None, "error", details={REASON: question.taken.held.problem})
+        # A file that shows nothing is worth as much as none: a run must not gain by breaking its bad videos.
+        return Result(None, None, "missed", details={REASON: question.taken.held.problem})
     return None
 
 

@@ -46,7 +46,7 @@ class Weighted:
     official: Scale = PLAIN
     strict: Scale = PLAIN
     absent: float | None = 0.0
-    """What a case without a video counts in strict mode; None: nothing, where 0 would not be the worst."""
+    """What a case without a video, or with one that cannot be decoded, counts in strict mode; None: nothing, where 0 would not be the worst."""
 
     def scale(self, mode: Mode) -> Scale:
         """What a mode does to its numbers."""
@@ -167,7 +167,7 @@ def counted_score(row: Row, weighted: Weighted, mode: Mode) -> float | None:
     """What a row counts in the mean, before clamping; None: nothing."""
     if mode == "official":
         return row.value
-    return weighted.absent if row.status == "missed" and not row.video_sha256 else row.strict
+    return weighted.absent if row.status == "missed" and row.strict is None else row.strict
 
 
 def aggregate(rows: Sequence[Row], suite: Suite, mode: Mode) -> Scores:

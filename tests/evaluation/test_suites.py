@@ -154,6 +154,9 @@ def test_a_case_without_a_video_counts_where_zero_is_the_worst() -> None:
     strict = aggregate(given, suite, "strict")
     assert strict.total == pytest.approx(0.4)
     assert strict.part("leak").value == pytest.approx(0.3)
+    unreadable = row("c", "m", None, None, status="missed", video_sha256="5a")
+    assert aggregate([*given, unreadable], suite, "strict").total == pytest.approx(0.8 / 3)
+    assert aggregate([*given, unreadable], suite, "official").total == pytest.approx(0.8)
 
 
 def test_categories_choose_the_cases() -> None:
