@@ -21,10 +21,11 @@ class AblateCommand:
     table: tyro.conf.Positional[str]
     """magref-3, magref-4, magref-figure-6, kaleido-2, kaleido-3, kaleido-4, kaleido-5 or saber."""
     output: Annotated[Path | None, shown("PATH", "runs/ablations/TABLE")] = None
-    """Folder of table.md, table.json and table.png; what is trained and measured lies in `rows` beside it, for all tables."""
+    """Folder of table.md, table.json and table.png; beside it, for all tables, lie `rows`, what is trained, and `results`, a small file a row
+    and seed, with which a table can be written or finished elsewhere."""
     budget: Literal["cpu", "cuda", "rehearsal"] = "cpu"
-    """cpu: small transformers on videos of five frames, which it trains a backbone for first; cuda: the embedded size, not run yet; rehearsal: every
-    line, learns nothing."""
+    """cpu: small transformers on videos of five frames, from embedded backbones; cuda: the embedded size, not run yet; rehearsal: every line, learns
+    nothing."""
     seeds: int = 3
     """How many trainings of each row."""
     row: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, shown("STR", "all")] = ()
