@@ -22,7 +22,7 @@ from anyref.evaluation.metrics.regions import (
     reference_vectors,
     subjects,
 )
-from anyref.evaluation.metrics.subj_sim import best_cosines
+from anyref.evaluation.metrics.subj_sim import best_cosines, matched_cosines
 from anyref.perception import ImageEncoder, Model
 
 
@@ -31,14 +31,15 @@ class S2VConsistency:
     """-1 to 1, typically 0.63 to 0.72.
 
     `value`: per frame the highest cosine of any region and any reference; mean over the frames with a region; None where there is none.
-    `strict`: per frame and reference the highest cosine of a region found by that reference's label, 0 where there is none; mean of all.
+    `strict`: per frame and reference the cosine of the region found by that reference's label that is most alike, each thing for one reference at
+    most (`matched_cosines`), 0 where there is none; mean of all.
     """
 
     num_frames: int = 16
     min_score: float = 0.35
 
     name: ClassVar[str] = "kaleido.s2v_consistency"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     higher_is_better: ClassVar[bool] = True
     models: ClassVar[Mapping[str, str]] = {
         "detector": "detector",
@@ -75,7 +76,7 @@ class S2VConsistency:
             best[region.frame] = max(highest, best[region.frame] or highest)
         known = [score for score in best if score is not None]
         cosines_FR = best_cosines(regions, shown_RD)
-        per_reference = np.nan_to_num(cosines_FR, nan=0.0).mean(axis=0)
+        per_reference = matched_cosines(regions, shown_RD).mean(axis=0)
         details: dict[str, JSON] = {
             "subject_coverage": float(np.isfinite(cosines_FR).mean()),
             "per_reference": [float(score) for score in per_reference],

@@ -112,6 +112,24 @@ def test_subj_sim_and_a_missing_subject(tmp_path: Path) -> None:
     assert not SubjSim().applies(faces), "faces are ID-Sim's"
 
 
+@pytest.mark.parametrize("metric", [SubjSim(), S2VConsistency()])
+def test_one_of_two_that_look_alike_is_missing_in_strict(metric: Any, tmp_path: Path) -> None:
+    twins = case_of(tmp_path, [plain(RED), plain(RED)], ["square", "square"])
+    for right, expected in ((RED, 1.0), (None, 0.5)):
+        video = VideoUnderTest.of_frames(twins, np.stack([frame(RED, right)] * 3))
+        result = score(metric, video, **models(encoder=Colours()))
+        assert result.value == pytest.approx(1.0)
+        assert result.strict == pytest.approx(expected)
+    # Dealt so that the sum is highest: the red reference gets the red square, whatever the other one would like best.
+    mixed = case_of(tmp_path, [plain(YELLOW), plain(RED)], ["square", "square"])
+    dealt = score(
+        metric,
+        VideoUnderTest.of_frames(mixed, np.stack([frame(RED, YELLOW)] * 3)),
+        **models(encoder=Colours()),
+    )
+    assert dealt.strict == pytest.approx(1.0)
+
+
 def test_swapped_references_turn_the_margin_and_nothing_else(tmp_path: Path) -> None:
     good = score(IdentityMargin(), two(tmp_path, [GOOD] * 3), **models(encoder=Colours()))
     assert good.value is not None
