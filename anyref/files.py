@@ -25,11 +25,15 @@ def atomic(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+class BusyError(ValueError):
+    """Another run is at work in a folder."""
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Keep a second run out of a folder that one writes to. The lock goes with the process, however that ends.
 
-    Raises ValueError where another run is at work. Folders on the way are made.
+    Raises BusyError where another run is at work. Folders on the way are made.
     """
     import fcntl
 
@@ -38,7 +42,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(
+            raise BusyError(
                 f"another run writes to {folder}; wait for it, or give another output folder"
             ) from error
         yield

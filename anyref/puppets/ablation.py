@@ -8,6 +8,8 @@ table can be written, or be finished on another machine. Clips are encoded once 
 
 import json
 import shutil
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,7 +18,7 @@ from typing import Any
 
 from anyref import provenance
 from anyref.backbone import load_backbone
-from anyref.files import alone, sha256, write_json
+from anyref.files import BusyError, alone, sha256, write_json
 from anyref.methods.folder import ModelFolder, read_folder, record_of
 from anyref.puppets.comparison import MEASURES, VERSION, Plan, compare
 from anyref.puppets.judging import Outcomes, Rate
@@ -119,6 +121,7 @@ class Ablation:
         return embedded if is_made_by(small, embedded) else self.rows_folder / "backbones" / short
 
 
+WAIT_S = 5.0
 JUDGE = WEIGHTS / "identity.safetensors"
 LOSS = "held-out loss"
 DIFFERENCES = ("held-out loss, swapped minus right references", "held-out loss, no references minus right")
@@ -152,19 +155,31 @@ def run(
     show: Show = lambda *_: None,
     tell: Callable[[str, str, Rate], None] = lambda *_: None,
 ) -> Found:
-    """Train and measure every row and seed that is not yet. `tell`: row and seed, measure, value."""
+    """Train and measure every row and seed that is not yet. `tell`: row and seed, measure, value.
+
+    Several processes may run at once, on one table or on tables that share rows: a row that another one is at is left for later.
+    """
     recipes = check(ablation)
     _make_backbones(ablation, show)
-    found: Found = {row: [] for row in recipes}
-    total = ablation.seeds * len(recipes)
     # Seed by seed, so that an interrupted table has whole columns: each row once before any row twice.
-    for seed in range(ablation.seeds):
-        for number, (row, recipe) in enumerate(recipes.items()):
-            show(f"{row}, seed {seed}", seed * len(recipes) + number, total)
-            with alone(ablation.rows_folder / shared_name(recipe)):
-                found[row].append(_take(ablation, recipe, f"{row}, seed {seed}", seed, tell))
+    todo = deque((seed, row) for seed in range(ablation.seeds) for row in recipes)
+    total, in_vain = len(todo), 0
+    found: dict[tuple[int, str], Results] = {}
+    while todo:
+        seed, row = todo.popleft()
+        show(f"{row}, seed {seed}", len(found), total)
+        try:
+            with alone(ablation.rows_folder / shared_name(recipes[row])):
+                found[seed, row] = _take(ablation, recipes[row], f"{row}, seed {seed}", seed, tell)
+            in_vain = 0
+        except BusyError:
+            todo.append((seed, row))
+            in_vain += 1
+            if in_vain >= len(todo):
+                show("waiting for another process", len(found), total)
+                time.sleep(WAIT_S)
     show(ablation.table, total, total)
-    return found
+    return {row: [found[seed, row] for seed in range(ablation.seeds)] for row in recipes}
 
 
 def shared_name(recipe: TrainingRecipe) -> str:

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from anyref.files import alone
 from anyref.puppets import ablation
 from anyref.puppets.ablation import Ablation
 from anyref.puppets.ablation_report import PUBLISHED, markdown, plot, published, report
@@ -132,6 +134,25 @@ def test_a_result_on_file_is_taken_and_another_ones_is_not(
     path.write_text(path.read_text().replace('"measured": 64', '"measured": 65'))
     ablation._take(asked, recipe, "row", 0, lambda *_: None)
     assert len(made) == 2
+
+
+def test_a_row_that_another_process_is_at_is_left_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, order = Ablation("kaleido-3", tmp_path / "kaleido-3", seeds=1), []
+
+    def take(_asked: object, _recipe: object, name: str, *_: object) -> dict[str, Outcomes]:
+        order.append(name)
+        return shares([0.5])
+
+    monkeypatch.setattr(ablation, "_take", take)
+    with ExitStack() as other:
+        first = ablation.shared_name(ABLATIONS["kaleido-3"]["no-cross-pairs"])
+        other.enter_context(alone(asked.rows_folder / first))
+        monkeypatch.setattr(ablation.time, "sleep", lambda _: other.close())
+        found = ablation.run(asked)
+    assert order == ["cross-pairs, seed 0", "no-cross-pairs, seed 0"]
+    assert list(found) == ["no-cross-pairs", "cross-pairs"], "in the table's order"
 
 
 def test_a_recipe_of_several_tables_is_trained_once(tmp_path: Path) -> None:
