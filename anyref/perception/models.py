@@ -1,7 +1,8 @@
 """What the table of models holds, and the table: one row per model and task, read by `anyref.perception.catalogue` and by the reports.
 
-Revisions are commits of the hub repository where one is known, tags of a release where the weights are an asset of it, and "main" where
-neither could be looked up when the row was written; then the card of the opened model carries the commit that was really loaded.
+Revisions are commits of the hub repository where one is known (those that other projects pin), tags of a release where the weights are an
+asset of it, and "main" where neither could be looked up when the row was written; then the card of the opened model carries the commit that was
+really loaded.
 """
 
 from dataclasses import dataclass
@@ -84,10 +85,9 @@ _FINDING: tuple[Entry, ...] = (
             revision,
             "Apache-2.0",
             True,
-            note=_MAIN if revision == "main" else "",
         )
         for size, revision in (
-            ("tiny", "main"),
+            ("tiny", "de431c4043854a71d8101e17995dfe596bf101a5"),
             ("small", "ee5bba1d82bb8749febdf90f45e84b687142ba03"),
             ("large", "665f8e2ad61cf5f53d65644ff27c8ee525124610"),
         )
@@ -128,10 +128,10 @@ _ENCODING: tuple[Entry, ...] = (
         "image-encoder",
         f"{_HERE}.dino:open_dino_vbench",
         "facebook/dino-vitb16",
-        "main",
+        "f205d5d8e640a89a2b8ef0369670dfc37cc07fc2",
         "Apache-2.0",
         True,
-        note=f"{_VBENCH}; {_MAIN}",
+        note=_VBENCH,
     ),
     Entry(
         "dinov2-base",
@@ -176,10 +176,9 @@ _ENCODING: tuple[Entry, ...] = (
         "video-text-encoder",
         f"{_HERE}.viclip:open_viclip",
         "OpenGVLab/ViCLIP-L-14-hf",
-        "main",
+        "1652361522e1cb41c28cdfae870f690d00e7456b",
         "none given; trained on InternVid (CC BY-NC-SA 4.0)",
         False,
-        note=_MAIN,
     ),
 )
 
@@ -286,10 +285,9 @@ _MAKING: tuple[Entry, ...] = (
         "inpainter",
         f"{_HERE}.inpainting:open_flux_fill",
         "black-forest-labs/FLUX.1-Fill-dev",
-        "main",
+        "358293da0354175698b67ec8299acf928313a78a",
         "FLUX.1 [dev] Non-Commercial",
         False,
-        note=_MAIN,
     ),
     Entry(
         "telea",
@@ -308,31 +306,30 @@ _MAKING: tuple[Entry, ...] = (
         "varier",
         f"{_HERE}.variation:open_flux_redux",
         "black-forest-labs/FLUX.1-Redux-dev",
-        "main",
+        "1282f955f706b5240161278f2ef261d2a29ad649",
         "FLUX.1 [dev] Non-Commercial",
         False,
-        note=f"Kaleido's; draws with FLUX.1-dev; {_MAIN}",
+        note="Kaleido's; draws with FLUX.1-dev",
     ),
     Entry(
         "flux-kontext",
         "varier",
         f"{_HERE}.variation:open_flux_kontext",
         "black-forest-labs/FLUX.1-Kontext-dev",
-        "main",
+        "af58063aa431f4d2bbc11ae46f57451d4416a170",
         "FLUX.1 [dev] Non-Commercial",
         False,
-        note=_MAIN,
     ),
     Entry(
         "qwen-image-edit",
         "varier",
         f"{_HERE}.variation:open_qwen_image_edit",
         "Qwen/Qwen-Image-Edit-2509",
-        "main",
+        "d3968ef930e841f4c73640fb8afa3b306a78167e",
         "Apache-2.0",
         True,
         "gpu",
-        note=f"its processor needs torchvision; {_MAIN}",
+        note="its processor needs torchvision",
         packages=("torchvision",),
     ),
 )
