@@ -120,7 +120,7 @@ CHANGES = {
         another, False, {"anyref.identity_margin": -1, "magref.subj_sim": -1, "kaleido.s2v_consistency": -1}
     ),
     "another place": Change(another, False, {"magref.bg_sim": -1}, place=True),
-    "another at the end": Change(replaced_at_the_end, True, {"anyref.identity_drift": 1}),
+    "another at the end": Change(replaced_at_the_end, True, {"anyref.identity_drift": -1}),
     "speed": Change(
         slowed,
         True,
