@@ -1,7 +1,7 @@
 """How much each stage of the recipe trains: numbers only."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from anyref.puppets import Stage
 from anyref.training.trainer import Phase
@@ -101,16 +101,17 @@ _LONG_PARTS: dict[Stage, Part] = {
     **{stage: replace(_CPU.parts[stage], steps=steps) for stage, steps in _LONG.items()},
     "magref": replace(_CPU.parts["magref"], steps=4300, clips=4608, short_clips=16384),
 }
+_RENEWED: dict[str, Any] = {"steps": 1000, "clips": 2048, "short_clips": 8192}
 BUDGETS: dict[Name, Budget] = {
     "cpu": _CPU,
     "cpu-long": replace(_CPU, parts={**_CPU.parts, **_LONG_PARTS}),
     "renew": replace(
         _CPU,
         parts={
-            stage: replace(part, steps=1000, clips=2048, short_clips=8192)
-            if stage in ("magref", "kaleido", "saber")
-            else part
-            for stage, part in _CPU.parts.items()
+            **_CPU.parts,
+            "magref": replace(_CPU.parts["magref"], **_RENEWED),
+            "kaleido": replace(_CPU_METHOD, **_RENEWED),
+            "saber": replace(_CPU_METHOD, **_RENEWED),
         },
     ),
     "cuda": Budget(

@@ -142,7 +142,7 @@ def test_the_commit_of_a_file_of_the_hub_is_that_of_the_cache(
     assert card(entry_for("aesthetic", "laion-v2")).revision == COMMIT
     assert card(entry_for("aesthetic", "laion-v2@org/two")).revision == COMMIT
     assert card(entry_for("aesthetic", "laion-v2@org/three")).known_by == "org/three"
-    assert card(entry_for("video-text-encoder", "viclip-l14")).revision == "main"  # nothing is loaded yet
+    assert card(entry_for("image-text-encoder", "gme-2b")).revision == "main"  # nothing is loaded yet
     assert card(entry_for("image-encoder", "dinov2-base")).revision.startswith("f9e44c81")
 
 

@@ -63,7 +63,7 @@ def test_each_part_measures_what_the_method_has(pipeline: AnyRefPipeline) -> Non
     expected = KNOWN - (set() if pipeline.method.name == "magref" else OF_ANCHORS)
     assert set(results) == expected - (set() if pipeline.method.name == "saber" else OF_CUTS)
     assert all(np.isfinite(one.values).all() and one.values for one in results.values())
-    for what in ("retrieval", "8 references", "held-out loss"):
+    for what in ("own references", "8 references", "held-out loss"):
         assert [one[1:] for one in shown if one[0] == what][-1][0] > 0, what
     real = measure_real(bench.world, bench.judge, bench.count)
     for name, one in real.items():
