@@ -39,9 +39,10 @@ class Budget:
 
 
 Name = Literal["cpu", "cpu-long", "renew", "cuda", "rehearsal"]
-"""cpu: meant for under three hours of two cores; estimated at two hours and forty minutes from times of single stages (those of one
-core halved), never run in one piece. cpu-long: what the embedded
-weights were trained with. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for tests; learns nothing."""
+"""cpu: 2 h 52 min of one core's time on the machine of docs/log.md, so less than three hours on two. cpu-long: as long as the embedded weights
+were trained (of whose autoencoder the decoder went on alone for 1,100 steps, in place of `motion`). renew: the methods go on, with
+`Recipe.start`, after what they rest on has changed. cuda: the full recipe, not run yet. rehearsal: every line of the recipe in minutes, for
+tests; learns nothing."""
 _SMALL = Part(1, muon_learning_rate=None, weight_decay=0.05)
 _SEEING = Part(1, weight_decay=0.05)
 _CPU_METHOD = Part(
