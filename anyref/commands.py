@@ -56,7 +56,7 @@ class PuppetsTrainCommand:
     output: Path = Path("outputs/puppets")
     """Folder of runs, caches and finished weights."""
     budget: Literal["cpu", "cpu-long", "renew", "cuda", "rehearsal"] = "cpu"
-    """cpu: under three hours on two cores; cpu-long: what the embedded weights were trained with; renew: the methods go on, with --start, after what
+    """cpu: under three hours on two cores; cpu-long: as long as the embedded weights were trained; renew: the methods go on, with --start, after what
     they rest on has changed; cuda: the full recipe, not run yet; rehearsal: every line of it in minutes, learns nothing."""
     stages: tuple[Stage, ...] = STAGES
     """Which stages; those that are finished are skipped."""

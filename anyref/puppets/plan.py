@@ -105,7 +105,7 @@ def record_of_stage(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         "seed": recipe.seed,
         "frames": [recipe.shape.num_frames, recipe.height, recipe.width],
         "commit": provenance.commit(),
-        **({} if recipe.start is None or not _begins(recipe, stage) else {"start": _begins(recipe, stage)}),
+        **({"start": begun} if (begun := _begins(recipe, stage)) else {}),
     }
 
 

@@ -227,8 +227,12 @@ def _train_saber(recipe: Recipe) -> None:
 
 
 def _begin(recipe: Recipe, name: str, backbone: str) -> AnyRefTransformer:
-    """What a method's training begins with: its backbone, or the method's own weights of before."""
+    """What a method's training begins with: its backbone, or the method's own weights of before. Raises ValueError where they are not there."""
     folder = recipe.weights / backbone if recipe.start is None else recipe.start / name
+    if not (folder / "transformer").is_dir():
+        raise ValueError(
+            f"there is no model {folder} to begin with; give another folder with --start, or train the stage {backbone} first"
+        )
     transformer: AnyRefTransformer = AnyRefTransformer.from_pretrained(
         folder / "transformer", dtype=torch.float32
     )

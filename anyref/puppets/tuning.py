@@ -148,7 +148,8 @@ def _encoders_of(shared: Path) -> dict[str, str]:
         str(path.relative_to(shared)): files.sha256(path)
         for part in ("vae", "image_encoder", "tokenizer")
         for path in sorted((shared / part).glob("*.safetensors")) + sorted((shared / part).glob("*.json"))
-        if path.name not in ("training.json", "motion.json") and (part != "vae" or path.suffix == ".json")
+        if path.name not in ("training.json", "decoder.json", "motion.json")
+        and (part != "vae" or path.suffix == ".json")
     }
     digest = hashlib.sha256()
     for path in sorted((shared / "vae").glob("*.safetensors")):

@@ -71,6 +71,8 @@ def test_a_stage_goes_on_from_weights_of_before_and_says_so(tmp_path: Path) -> N
     anew = Recipe(tmp_path, "rehearsal")
     renewed = Recipe(tmp_path, "rehearsal", start=before)
     assert [_begin(one, "saber", "t2v").config.ffn_dim for one in (anew, renewed)] == [128, 256]
+    with pytest.raises(ValueError, match="--start"):
+        _begin(renewed, "kaleido", "t2v")
     assert record_of_stage(renewed, "saber")["start"] == {"stage": "saber", "seed": 5}
     assert "start" not in record_of_stage(anew, "saber")
     assert "start" not in record_of_stage(renewed, "magref")
