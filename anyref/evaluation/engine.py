@@ -9,7 +9,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,6 @@ from anyref.perception.catalogue import NotCommercialError
 from anyref.provenance import commit, versions
 
 RUN = "run.json"
-MOVING = frozenset({"", "main", None})
-"""Revisions that name another commit tomorrow."""
 _NAMED = 8
 
 
@@ -192,31 +190,15 @@ def _score_metric(run: _Run, metric: Metric, asked: Mapping[str, Asked]) -> None
         "version": metric.version,
         "higher_is_better": metric.higher_is_better,
         "parameters": dict(metric.parameters),
-        "models": {role: _card_of(run, metric, role, models.get(role), card) for role, card in cards.items()},
+        "models": {role: asdict(card) for role, card in cards.items()},
         "needs": {need.role: _need_card(need) for need in needs},
         "scored": run.scored - before,
         "seconds": round(time.perf_counter() - start, 2),
     }
 
 
-def _card_of(
-    run: _Run, metric: Metric, role: str, opened: Model | None, catalogue: ModelCard
-) -> dict[str, Any]:
-    """Who answered: the opened model's card, where "main" is a commit; else what an earlier call wrote of the same model, if it knew more."""
-    card = asdict(catalogue if opened is None else opened.card)
-    before: Mapping[str, Any] = run.earlier.get(metric.name, {}).get("models", {}).get(role, {})
-    same = before.get("source") == card["source"] and card["revision"] in MOVING
-    return dict(before) if opened is None and same and before.get("revision") not in MOVING else card
-
-
 def _need_card(need: Need) -> dict[str, Any]:
     return asdict(ModelCard(need.name, "", "", need.licence, need.commercial))
-
-
-def _loaded(row: Row, models: Mapping[str, Model]) -> dict[str, str]:
-    """Role -> what was really loaded, of the models whose catalogue says less than their cards."""
-    cards = {role: model.card for role, model in models.items()}
-    return {role: card.known_by for role, card in cards.items() if card.known_by != row.models[role].revision}
 
 
 def _questions(run: _Run, metric: Metric, used: Mapping[str, UsedModel]) -> list[Question]:
@@ -259,9 +241,7 @@ def _look(metric: Metric, models: Mapping[str, Model], question: Question, featu
     cache = FeatureCache(features, held.sha256)
     video = VideoUnderTest(question.case, file.path, held.num_frames, held.fps, FileFootage(file.path), cache)
     try:
-        result = metric.score(video, models)
-        loaded = _loaded(question.row, models)
-        return replace(result, details={**result.details, "loaded": loaded}) if loaded else result
+        return metric.score(video, models)
     except Exception as error:
         reason = _sentence(error).replace(str(file.path), file.path.name)
         return Result(None, None, "error", details={REASON: reason})

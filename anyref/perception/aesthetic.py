@@ -4,7 +4,6 @@ Both read the CLIP ViT-L/14 vector of length 1. Scores are the networks' own, no
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import nn
 from anyref.perception import ImageEncoder, ModelCard, Picture
 from anyref.perception.clip import open_clip, open_clip_vbench
 from anyref.perception.models import Entry
-from anyref.perception.preparation import card, hub_revision
+from anyref.perception.preparation import card, weights_file
 
 CLIP_WIDTH = 768
 _V2_FILE = "aesthetic-model.pth"
@@ -52,7 +51,7 @@ class LaionAesthetic:
 
 
 def open_laion_v2(entry: Entry, device: str) -> LaionAesthetic:
-    """The MLP on CLIP with OpenAI's preparation. The source is a hub repository with the released file under its DDPO name, or a file."""
+    """The MLP on CLIP with OpenAI's preparation. The source is the released address, a hub repository (DDPO's), or a file."""
     head = mlp()
     head.load_state_dict(v2_weights(_weights(entry)))
     return LaionAesthetic(open_clip(_clip(), device), head, card(entry))
@@ -77,16 +76,5 @@ def _clip() -> Entry:
 
 
 def _weights(entry: Entry) -> dict[str, Any]:
-    state: dict[str, Any]
-    if entry.source.startswith("https://"):
-        state = torch.hub.load_state_dict_from_url(
-            entry.source, map_location="cpu", progress=False, weights_only=True
-        )
-        return state
-    path = Path(entry.source)
-    if not path.is_file():
-        from huggingface_hub import hf_hub_download
-
-        path = Path(hf_hub_download(entry.source, _V2_FILE, revision=hub_revision(entry)))
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(weights_file(entry, _V2_FILE), map_location="cpu", weights_only=True)
     return state

@@ -5,7 +5,6 @@ is, its own names say.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from anyref.perception import Face, FaceAnalyser, ModelCard, Picture
 from anyref.perception.faces import with_padding
 from anyref.perception.models import Entry
-from anyref.perception.preparation import card, hub_revision, unit
+from anyref.perception.preparation import card, unit, weights_file
 
 FILE = "glint360k_curricular_face_r101_backbone.bin"
 CROP = 224
@@ -145,12 +144,7 @@ def open_curricularface(entry: Entry, device: str) -> CurricularFace:
     from anyref.perception.catalogue import entry_for
     from anyref.perception.faces import open_insightface
 
-    path = Path(entry.source)
-    if not path.is_file():
-        from huggingface_hub import hf_hub_download
-
-        path = Path(hf_hub_download(entry.source, FILE, revision=hub_revision(entry)))
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = torch.load(weights_file(entry, FILE), map_location="cpu", weights_only=True)
     network = CurricularFaceNetwork(twice=has_two_norms(state))
     network.load_state_dict(state)
     finder = open_insightface(entry_for("face-analyser", "insightface-antelopev2"), device)

@@ -168,7 +168,7 @@ def _onnx(entry: Entry, number: int, file: str) -> Path:
         return folder / file
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(entry.source.split("+")[number], file, revision=hub_revision(entry)))
+    return Path(hf_hub_download(entry.source.split("+")[number], file, revision=hub_revision(entry, number)))
 
 
 def _shifted(face: Face, rows: int, columns: int) -> Face:

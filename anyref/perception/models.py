@@ -1,8 +1,7 @@
 """What the table of models holds, and the table: one row per model and task, read by `anyref.perception.catalogue` and by the reports.
 
-Revisions are commits of the hub repository where one is known (those that other projects pin), tags of a release where the weights are an
-asset of it, and "main" where neither could be looked up when the row was written; then the card of the opened model carries the commit that was
-really loaded.
+Revisions are commits of the hub repository (those that other projects pin, too), tags of a release where the weights are an asset of it, or
+"sha256:..." of a file whose repository's commit is not known: it is fetched as it stands there and refused where it is another.
 """
 
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ class Entry:
 
 
 _HERE = "anyref.perception"
-_MAIN = "the hub's commit could not be looked up when this was written; the opened model's card carries the one that was loaded"
 _VBENCH = "pictures resized without antialiasing, as VBench does"
 _CLIP_L = "32bd64288804d66eefd0ccbe215aa642df71cc41"
 _CLIP_B = "3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
@@ -166,10 +164,10 @@ _ENCODING: tuple[Entry, ...] = (
         "image-text-encoder",
         f"{_HERE}.gme:open_gme",
         "Alibaba-NLP/gme-Qwen2-VL-2B-Instruct",
-        "main",
+        "cfeb66885b598de483cc04eb08c7d9da534d7afe",
         "Apache-2.0",
         True,
-        note=f"fast; its scores do not compare with those of gme-7b; {_MAIN}",
+        note="fast; its scores do not compare with those of gme-7b",
     ),
     Entry(
         "viclip-l14",
@@ -203,11 +201,11 @@ _FACES: tuple[Entry, ...] = (
         "face-analyser",
         f"{_HERE}.curricularface:open_curricularface",
         "BestWishYsh/OpenS2V-Weight",
-        "main",
+        "sha256:aa54ae6dc9f7ac6e262809f1a81d6108e221952bf836aee4cb677ef19246c6ec",
         "none given; trained on Glint360K: treat as non-commercial",
         False,
         "perception,curation",
-        f"faces found by InsightFace, vectors by CurricularFace IR-101 (OpenS2V's FaceSim-Cur); {_MAIN}",
+        "faces found by InsightFace, vectors by CurricularFace IR-101 (OpenS2V's FaceSim-Cur)",
         ("insightface", "onnxruntime", "cv2"),
     ),
     Entry(
@@ -215,11 +213,11 @@ _FACES: tuple[Entry, ...] = (
         "face-analyser",
         f"{_HERE}.faces:open_yunet_sface",
         "opencv/face_detection_yunet+opencv/face_recognition_sface",
-        "main",
+        "3cc26e7f1014a5ee5d74a42acee58bafc9d0a310+3d7082438a6e4551e840c9b2bb60b71e8da4b524",
         "MIT (YuNet), Apache-2.0 (SFace)",
         True,
         "curation",
-        f"the path without non-commercial weights; its cosines do not compare with ArcFace's; {_MAIN}",
+        "the path without non-commercial weights; its cosines do not compare with ArcFace's",
         ("cv2",),
     ),
 )
@@ -229,18 +227,19 @@ _RATING: tuple[Entry, ...] = (
         "laion-v2",
         "aesthetic",
         f"{_HERE}.aesthetic:open_laion_v2",
-        "trl-lib/ddpo-aesthetic-predictor",
-        "main",
+        "https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/6934dd81792f086e613a121dbce43082cb8be85e"
+        "/sac+logos+ava1-l14-linearMSE.pth",
+        "sha256:21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
         "Apache-2.0",
         True,
-        note=f"sac+logos+ava1-l14-linearMSE on openai/clip-vit-large-patch14; {_MAIN}",
+        note="sac+logos+ava1-l14-linearMSE on openai/clip-vit-large-patch14",
     ),
     Entry(
         "laion-v1",
         "aesthetic",
         f"{_HERE}.aesthetic:open_laion_v1",
         "https://github.com/LAION-AI/aesthetic-predictor/raw/main/sa_0_4_vit_l_14_linear.pth",
-        "main",
+        "sha256:2cd4e60f4f24ae3bcd57b847b13c1f3ba27edc28cc1a7f9ce74ee9f421243cba",
         "MIT",
         True,
         note=f"VBench's; {_VBENCH}",

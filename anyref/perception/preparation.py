@@ -19,6 +19,8 @@ from anyref.files import sha256
 from anyref.perception import ModelCard, Picture
 from anyref.perception.models import Entry
 
+_CONTENT = "sha256:"
+
 
 class Colours(NamedTuple):
     """Mean and standard deviation of the channels R, G, B, of values in [0, 1]."""
@@ -115,7 +117,7 @@ def card(entry: Entry, model: object = None) -> ModelCard:
 
 def _cached_commit(entry: Entry) -> str:
     """The commits, joined by "+", that the hub's cache holds of the source's repositories; "" where a commit is named or there is none."""
-    if entry.revision not in {"", "main"} or not entry.source or Path(entry.source).exists():
+    if entry.revision or not entry.source or Path(entry.source).exists():
         return ""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -132,9 +134,36 @@ def content_hash(place: str) -> str:
     """ "sha256:..." of a file or of a folder with all that is in it; "" for what is neither, such as an address."""
     if not place or not Path(place).exists():
         return ""
-    return f"sha256:{sha256(Path(place))}"
+    return f"{_CONTENT}{sha256(Path(place))}"
 
 
-def hub_revision(entry: Entry) -> str | None:
-    """The revision to ask the hub for; None for a folder of the user's own."""
-    return entry.revision or None
+def hub_revision(entry: Entry, number: int = 0) -> str | None:
+    """The revision to ask the hub for, of the source's repository `number` where several are joined by "+"; None for a folder of the user's
+    own, and where the row knows the file by its content."""
+    if entry.revision.startswith(_CONTENT):
+        return None
+    return entry.revision.split("+")[min(number, entry.revision.count("+"))] or None
+
+
+def weights_file(entry: Entry, file: str) -> Path:
+    """Where the file lies: the source itself, what an address leads to, or `file` of a hub repository; fetched where it is not here yet.
+
+    Raises ValueError where the row knows the file by its content and this is another one.
+    """
+    place = Path(entry.source)
+    if entry.source.startswith("https://"):
+        place = Path(torch.hub.get_dir()) / "checkpoints" / entry.source.rpartition("/")[2]
+        if not place.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(entry.source, str(place), progress=False)
+    elif not place.is_file():
+        from huggingface_hub import hf_hub_download
+
+        place = Path(hf_hub_download(entry.source, file, revision=hub_revision(entry)))
+    found = f"{_CONTENT}{sha256(place)}"
+    if entry.revision.startswith(_CONTENT) and found != entry.revision:
+        raise ValueError(
+            f"{place} is not the released {entry.name} ({found} in place of {entry.revision}); delete it, or name a file of your own: "
+            f"{entry.name}@FILE"
+        )
+    return place

@@ -36,7 +36,7 @@ class StandIn:
 
     def __init__(self, task: Task, name: str) -> None:
         entry = entry_for(task, name)
-        self.card = card(entry) if task == "judge" or "@" in name else ModelCard(
+        self.card = card(entry) if task == "judge" or "two" in name else ModelCard(
             entry.name, entry.source, COMMIT, entry.licence, entry.commercial
         )  # fmt: skip
 
@@ -115,16 +115,16 @@ def test_a_judge_that_does_not_answer_is_an_error_of_the_row(
     )  # fmt: skip
 
 
-def test_the_loaded_commit_is_in_the_rows_and_is_not_forgotten(
+def test_the_commit_of_a_users_own_model_is_in_the_rows(
     bench: tuple[list[EvaluationCase], Path], tmp_path: Path
 ) -> None:
     cases, videos = bench
     suite, out = suite_of("opens2v.aesthetics"), tmp_path / "out"
+    wishes = Wishes("published", {"aesthetic": "laion-v2@org/one"})
     for number_scored in (1, 0):
-        assert evaluate(cases, videos, out, suite).num_scored == number_scored
+        assert evaluate(cases, videos, out, suite, wishes=wishes).num_scored == number_scored
         (row,) = read_rows(out)
-        assert row.models["aesthetic"].revision == "main"  # what a resumed run asks for
-        assert row.details["loaded"] == {"aesthetic": COMMIT}
+        assert row.models["aesthetic"].revision == COMMIT
         record = json.loads((out / "run.json").read_text())
         assert record["metrics"]["opens2v.aesthetics"]["models"]["aesthetic"]["revision"] == COMMIT
 
@@ -135,14 +135,11 @@ def test_the_commit_of_a_file_of_the_hub_is_that_of_the_cache(
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    for repository in ("trl-lib/ddpo-aesthetic-predictor", "org/two"):
-        ref = tmp_path / f"models--{repository.replace('/', '--')}" / "refs" / "main"
-        ref.parent.mkdir(parents=True)
-        ref.write_text(COMMIT)
-    assert card(entry_for("aesthetic", "laion-v2")).revision == COMMIT
+    ref = tmp_path / "models--org--two" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text(COMMIT)
     assert card(entry_for("aesthetic", "laion-v2@org/two")).revision == COMMIT
     assert card(entry_for("aesthetic", "laion-v2@org/three")).known_by == "org/three"
-    assert card(entry_for("image-text-encoder", "gme-2b")).revision == "main"  # nothing is loaded yet
     assert card(entry_for("image-encoder", "dinov2-base")).revision.startswith("f9e44c81")
 
 

@@ -18,9 +18,9 @@ def test_rows_are_unique_and_complete() -> None:
     for entry in CATALOGUE:
         assert "@" not in entry.name and entry.licence
         assert entry.revision or entry.name in ("puppets", "endpoint"), entry.name
-        assert (entry.revision == "main") == (
-            "could not be looked up" in entry.note
-        ) or entry.name == "laion-v1"
+        assert entry.revision != "main", f"{entry.name} is another model tomorrow"
+        if entry.revision.startswith("sha256:"):
+            assert len(entry.revision) == len("sha256:") + 64
         assert bool(entry.packages) == bool(entry.extra or entry.install), entry.name
 
 

@@ -1,19 +1,26 @@
-"""Preparation equals what is written down about torchvision and VBench."""
+"""Preparation equals what is written down about torchvision and VBench; weights are those that the table means."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tiny_perception import picture
 
+from anyref.perception.catalogue import entry_for
 from anyref.perception.preparation import (
     CLIP,
     centre,
     check,
+    hub_revision,
     normalise,
     shorter_side,
     square,
     unit,
     vbench_square,
+    weights_file,
 )
 
 
@@ -66,3 +73,36 @@ def test_vectors_have_length_one() -> None:
 def test_what_is_no_picture_is_refused(wrong: np.ndarray) -> None:
     with pytest.raises(ValueError, match="uint8 RGB"):
         check([wrong])
+
+
+def test_a_row_that_knows_its_file_by_content_takes_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "https://example.org/raw/main/head.pth"
+    released = hashlib.sha256(b"released").hexdigest()
+    entry = replace(entry_for("aesthetic", "laion-v1"), source=address, revision=f"sha256:{released}")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    fetched = {}
+
+    def download(url: str, place: str, progress: bool) -> None:
+        fetched[url] = place
+        Path(place).write_bytes(b"released")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        assert weights_file(entry, "unused").read_bytes() == b"released"
+    assert list(fetched) == [address]
+    Path(fetched[address]).write_bytes(b"another")
+    with pytest.raises(
+        ValueError, match=r"not the released laion-v1 .*delete it, or name a file of your own: laion-v1@FILE"
+    ):
+        weights_file(entry, "unused")
+    own = replace(entry, source=fetched[address], revision="")  # laion-v1@FILE
+    assert weights_file(own, "unused").read_bytes() == b"another"
+
+
+def test_each_of_two_repositories_has_its_revision() -> None:
+    faces = entry_for("face-analyser", "yunet-sface")
+    assert [hub_revision(faces, number) for number in (0, 1)] == faces.revision.split("+")
+    assert hub_revision(entry_for("face-analyser", "curricularface")) is None  # known by its content
+    assert hub_revision(entry_for("image-encoder", "dinov2-base@my/folder")) is None
