@@ -11,14 +11,17 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from anyref import provenance
 from anyref.backbone import load_backbone
 from anyref.files import BusyError, alone, sha256, write_json
+from anyref.latents import TextContext
 from anyref.methods.folder import ModelFolder, read_folder, record_of
 from anyref.puppets.comparison import MEASURES, VERSION, Plan, compare
 from anyref.puppets.judging import Outcomes, Rate
@@ -121,6 +124,14 @@ class Ablation:
         return embedded if is_made_by(small, embedded) else self.rows_folder / "backbones" / short
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What all rows have in common and one process works out once: what the text encoder says of a caption, the autoencoder of a clip."""
+
+    captions: dict[str, TextContext] = field(default_factory=dict)
+    encoded: dict[bytes, Tensor] = field(default_factory=dict)
+
+
 WAIT_S = 5.0
 JUDGE = WEIGHTS / "identity.safetensors"
 LOSS = "held-out loss"
@@ -165,12 +176,13 @@ def run(
     todo = deque((seed, row) for seed in range(ablation.seeds) for row in recipes)
     total, in_vain = len(todo), 0
     found: dict[tuple[int, str], Results] = {}
+    known = _Known()
     while todo:
         seed, row = todo.popleft()
         show(f"{row}, seed {seed}", len(found), total)
         try:
             with alone(ablation.rows_folder / shared_name(recipes[row])):
-                found[seed, row] = _take(ablation, recipes[row], f"{row}, seed {seed}", seed, tell)
+                found[seed, row] = _take(ablation, recipes[row], f"{row}, seed {seed}", seed, known, tell)
             in_vain = 0
         except BusyError:
             todo.append((seed, row))
@@ -252,7 +264,12 @@ def decided_by(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> dict[st
 
 
 def _take(
-    ablation: Ablation, recipe: TrainingRecipe, name: str, seed: int, tell: Callable[[str, str, Rate], None]
+    ablation: Ablation,
+    recipe: TrainingRecipe,
+    name: str,
+    seed: int,
+    known: _Known,
+    tell: Callable[[str, str, Rate], None],
 ) -> Results:
     """A row's result from its file, or made and written there."""
     path = ablation.results_folder / f"{shared_name(recipe)}.seed-{seed}.json"
@@ -261,7 +278,7 @@ def _take(
         stored = json.loads(path.read_text(encoding="utf-8"))
         if stored["of"] == of:
             return {one: Outcomes(tuple(it["values"]), it["chance"]) for one, it in stored["results"].items()}
-    results = _measure(ablation, name, _train(ablation, recipe, seed), tell)
+    results = _measure(ablation, name, _train(ablation, recipe, seed, known), known, tell)
     # Rounded: six digits of a loss are more than its noise, and the files are kept in the repository.
     rounded = {
         one: Outcomes(tuple(round(value, 6) for value in it.values), it.chance) for one, it in results.items()
@@ -287,7 +304,7 @@ def _make_backbones(ablation: Ablation, show: Show) -> None:
             )
 
 
-def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
+def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int, known: _Known) -> Path:
     one = configured(ablation, recipe, seed)
     output = one.train.fit.output
     model = output / "model"
@@ -298,13 +315,15 @@ def _train(ablation: Ablation, recipe: TrainingRecipe, seed: int) -> Path:
         encode_with = partial(remembering, load, ablation.memory)
         small = BUDGETS[ablation.budget].small is not None
         world = DataSet(SmallWorld, {"world": "small"}) if small else None
-        train(one, pipeline, encode_with, ablation.workers, output.parent / "cache", world)
+        train(one, pipeline, encode_with, ablation.workers, output.parent / "cache", world, known.captions)
         # Optimizer states are several times the model, and a finished row needs none.
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
     return model
 
 
-def _measure(ablation: Ablation, name: str, model: Path, tell: Callable[[str, str, Rate], None]) -> Results:
+def _measure(
+    ablation: Ablation, name: str, model: Path, known: _Known, tell: Callable[[str, str, Rate], None]
+) -> Results:
     budget = BUDGETS[ablation.budget]
     plan = Plan(
         judge=JUDGE,
@@ -312,6 +331,7 @@ def _measure(ablation: Ablation, name: str, model: Path, tell: Callable[[str, st
         kept=ablation.rows_folder / "measured",
         parts=ablation.parts,
         device=ablation.device,
+        encoded=known.encoded,
     )
     measured = compare({name: _sampled(read_folder(model), budget.num_inference_steps)}, plan, tell=tell)
     return dict(measured.models[name])

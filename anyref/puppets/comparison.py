@@ -7,10 +7,12 @@ measurement goes on, and one with another model beside the old ones measures tha
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from anyref.files import sha256, write_json
 from anyref.latents import VideoShape
@@ -81,6 +83,8 @@ class Plan:
     kept: Path
     parts: Sequence[str] = tuple(PARTS)
     device: str = "cpu"
+    encoded: dict[bytes, Tensor] = field(default_factory=dict)
+    """Of `Bench`: give the same one to plans whose models share their autoencoder."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +240,9 @@ def _load(name: str, folder: ModelFolder, judge: identity.IdentityEncoder, plan:
     pipeline = AnyRefPipeline.from_pretrained(folder.path, method=folder.method.name).to(plan.device)
     pipeline.method = folder.method  # with the defaults that were asked for
     pipeline.set_progress_bar_config(disable=True)
-    return Bench(pipeline, judge, plan.count, lambda what, *much: show(f"{name}: {what}", *much))
+    return Bench(
+        pipeline, judge, plan.count, lambda what, *much: show(f"{name}: {what}", *much), plan.encoded
+    )
 
 
 def _run(part: str, load: Callable[[], Bench]) -> Results:

@@ -5,7 +5,7 @@ judging.py); comparison.py runs the parts and keeps them. Nothing here knows a m
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anyref.conditioning import Conditioning
 from anyref.latents import VideoShape
@@ -30,6 +31,7 @@ from anyref.puppets.held_out import (
 )
 from anyref.puppets.identity import IdentityEncoder
 from anyref.puppets.judging import Frames, Outcomes, binding, found, retrieval
+from anyref.puppets.remembering import RecallingEncoder
 from anyref.references import Reference
 from anyref.samples import Sample
 from anyref.training.data import Example, subject_cells
@@ -52,6 +54,8 @@ class Bench:
     judge: IdentityEncoder
     count: int
     show: Show = lambda *_: None
+    encoded: dict[bytes, Tensor] = field(default_factory=dict)
+    """What the autoencoder made of the clips and pictures of the held-out loss, for the next bench with the same one."""
 
     @cached_property
     def world(self) -> PuppetWorld:
@@ -315,7 +319,9 @@ def _encode(
     bench: Bench, what: str, samples: Sequence[Sample], references: Sequence[Reference]
 ) -> list[Example]:
     """Training examples of clips with the given references."""
-    method, encoders, shape = bench.pipeline.method, bench.pipeline.encoders, bench.sampled
+    method, shape = bench.pipeline.method, bench.sampled
+    encoders = bench.pipeline.encoders
+    encoders = replace(encoders, vae=RecallingEncoder(encoders.vae, bench.encoded))
     examples = []
     for number, (sample, given) in enumerate(zip(samples, references, strict=True)):
         bench.show(what, number, len(samples))

@@ -8,6 +8,7 @@ import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,22 @@ class RememberingEncoder(nn.Module):
     def _open(self) -> sqlite3.Connection:
         # A connection for each use: it must not be carried into a forked or spawned process.
         return sqlite3.connect(self.path, timeout=WAIT_S)
+
+
+class RecallingEncoder(nn.Module):
+    """The same in memory and to the bit: what an autoencoder gave for a batch is in `kept`, under the hash of the batch alone."""
+
+    def __init__(self, vae: Any, kept: dict[bytes, Tensor]) -> None:
+        super().__init__()
+        self.vae, self.kept = vae, kept
+        self.config, self.dtype = vae.config, vae.dtype
+
+    def encode(self, video_BCFYX: Tensor) -> AutoencoderKLOutput:
+        """Like AutoencoderKLWan.encode."""
+        key = _hash(b"", video_BCFYX.float())
+        if key not in self.kept:
+            self.kept[key] = self.vae.encode(video_BCFYX).latent_dist.parameters
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(self.kept[key]))
 
 
 def _digest(vae: nn.Module) -> bytes:

@@ -17,7 +17,7 @@ from rich.console import Console
 from anyref import media
 from anyref.encoders import Encoders
 from anyref.files import write_json
-from anyref.latents import VideoShape
+from anyref.latents import TextContext, VideoShape
 from anyref.methods.folder import record_of
 from anyref.samples import Sample
 from anyref.training.checkpoint import newest_step
@@ -50,11 +50,12 @@ def run(
     workers: int = 1,
     cache: Path | None = None,
     data: DataSet | None = None,
+    captions: dict[str, TextContext] | None = None,
 ) -> Path | None:
     """Train and return the finished model's folder, None where the run was stopped before its end.
 
     `load()` gives a fresh pipeline to each process that encodes. Encoded samples lie in `cache`, or in the run's folder. `data`: the puppet
-    world unless given."""
+    world unless given. `captions`: see `train`."""
     data = data or DataSet()
     output = recipe.train.fit.output
     asked = pipeline.method.defaults
@@ -73,6 +74,7 @@ def run(
         draw_samples=sheet_drawer(
             pipeline, [shown.clip(index) for index in range(NUM_SHEET_SAMPLES)], output / "samples"
         ),
+        captions=captions,
     )
     if newest_step(output) < recipe.train.fit.num_steps:
         return None

@@ -139,15 +139,18 @@ def train(
     *,
     train_text_encoder: bool = False,
     draw_samples: Callable[[int], None] | None = None,
+    captions: dict[str, TextContext] | None = None,
 ) -> None:
-    """Train in place. `draw_samples(step)` writes a contact sheet with the averaged weights."""
+    """Train in place. `draw_samples(step)` writes a contact sheet with the averaged weights. `captions`: what a text encoder that is not
+    trained has said of them; more is added, for the next training with the same one."""
     shapes = data.shapes
     counts = np.array([len(one.examples) for one in shapes])
     model = TextAndTransformer(transformer, encoders.text_encoder if train_text_encoder else None)
     transformer.requires_grad_(True)
     encoders.text_encoder.requires_grad_(train_text_encoder)
     if not train_text_encoder:
-        encoders = FrozenText(**{one.name: getattr(encoders, one.name) for one in fields(Encoders)})
+        frozen = {one.name: getattr(encoders, one.name) for one in fields(Encoders)}
+        encoders = FrozenText(**frozen, known={} if captions is None else captions)
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     if config.compile:

@@ -126,13 +126,13 @@ def test_a_result_on_file_is_taken_and_another_ones_is_not(
     made: list[int] = []
     monkeypatch.setattr(ablation, "_train", lambda *_: made.append(1))
     monkeypatch.setattr(ablation, "_measure", lambda *_: shares([1 / 3, 0.5]))
-    first = ablation._take(asked, recipe, "row", 0, lambda *_: None)
+    first = ablation._take(asked, recipe, "row", 0, ablation._Known(), lambda *_: None)
     assert first["retrieval"] == Outcomes((0.333333, 0.5), 0.125)
-    assert ablation._take(asked, recipe, "row", 0, lambda *_: None) == first
+    assert ablation._take(asked, recipe, "row", 0, ablation._Known(), lambda *_: None) == first
     assert len(made) == 1
     path = next(asked.results_folder.iterdir())
     path.write_text(path.read_text().replace('"measured": 64', '"measured": 65'))
-    ablation._take(asked, recipe, "row", 0, lambda *_: None)
+    ablation._take(asked, recipe, "row", 0, ablation._Known(), lambda *_: None)
     assert len(made) == 2
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from anyref.puppets import models
 from anyref.puppets.autoencoder import WholeClipEncoder
-from anyref.puppets.remembering import RememberingEncoder
+from anyref.puppets.remembering import RecallingEncoder, RememberingEncoder
 
 
 class Counting(WholeClipEncoder):
@@ -56,3 +56,16 @@ def test_other_pixels_shapes_and_weights_are_not_mistaken(vae: AutoencoderKLWan,
     elsewhere = Counting(other.eval())
     RememberingEncoder(elsewhere, path).encode(clips(0))
     assert elsewhere.calls == 1
+
+
+def test_recalling_gives_the_same_bits_and_encodes_once(vae: AutoencoderKLWan) -> None:
+    kept: dict[bytes, Tensor] = {}
+    counting = Counting(vae)
+    video = torch.rand(1, 3, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        expected = counting.encode(video).latent_dist.mode()
+        for _ in range(2):  # another bench, the same autoencoder
+            recalled = RecallingEncoder(counting, kept)
+            assert torch.equal(recalled.encode(video).latent_dist.mode(), expected)
+        assert not torch.equal(RecallingEncoder(counting, kept).encode(-video).latent_dist.mode(), expected)
+    assert counting.calls == 3
